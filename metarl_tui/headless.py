@@ -1,0 +1,202 @@
+"""Training in the foreground without the screen: for a plain terminal, a pipe, a batch job.
+
+The same worker, folder and steering as ever; only what is said about it differs. On a terminal a progress
+line, in a pipe a plain line every few seconds, with ``json`` the journal's records as they are written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import orjson
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.journal import number
+from metarl_tui.text import clean, duration, short_number
+from metarl_tui.worker.interruption import Interruption
+from trainers.hyperparameters import TRAINERS
+from trainers.metrics import metric
+
+LINE_SECONDS = 5.0
+FRAME_SECONDS = 0.2
+
+
+def train_here(
+    folder: RunFolder, *, json: bool = False, asked: dict[str, Any] | None = None, rebase: bool = False
+) -> int:
+    """Train the run in this process until it ends; the exit code.
+
+    Raises :class:`~metarl_tui.runs.folder.RunError` when another worker has the run.
+    """
+    interruption = Interruption().install()
+    sys.path.append(os.getcwd())  # noqa: PTH109 - an environment of one's own lies in the working folder
+    from metarl_tui.runs.requests import sender
+    from metarl_tui.worker.loop import AskedAtStart, train
+
+    order = AskedAtStart(asked, rebase, os.urandom(6).hex(), sender()) if asked else None
+    if json:
+        return train(folder, interruption, attended=False, asked=order, observer=_print_json)
+    report = _on_terminal(folder) if sys.stdout.isatty() else _InPipe(folder)
+    interruption.before_exit = report.close
+    try:
+        return train(folder, interruption, attended=False, asked=order, observer=report.observe)
+    finally:
+        report.close()
+        interruption.restore()
+        report.summarise()
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(record) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+class _Report:
+    """What both reports know: how far the run is and its key numbers."""
+
+    def __init__(self, folder: RunFolder, out: TextIO) -> None:
+        self.folder = folder
+        self.out = out
+        self.entry = TRAINERS[folder.config.trainer]
+        self.values: dict[str, float] = {}
+        self.total = 0
+        self.iteration = 0
+        self.state = "starting"
+        self._hyperparameters = dict(folder.config.hyperparameters)
+
+    def observe(self, record: dict[str, Any]) -> None:
+        match record["kind"]:
+            case "metrics":
+                self.iteration = record["iteration"]
+                self.values.update({key: number(value) for key, value in record["values"].items()})
+                self.progressed()
+            case "status":
+                self.state = record["state"]
+                if self.state not in ("starting", "started"):
+                    self.say(f"{self.state}{_because(record)}")
+            case "note":
+                self.say(f"iteration {record['iteration']}: {clean(record['text'])}")
+            case "control":
+                self._controlled(record)
+
+    def _controlled(self, record: dict[str, Any]) -> None:
+        from metarl_tui.events import describe
+
+        if record.get("result") == "applied":
+            self._hyperparameters.update({name: pair[1] for name, pair in record["changes"].items()})
+        self.say(f"iteration {record['iteration']}: {describe('control', record)}")
+
+    @property
+    def share(self) -> float:
+        total = self._hyperparameters.get("total_steps") or self._hyperparameters.get("iterations") or 0
+        done = self.values.get("time/steps", float(self.iteration))
+        return min(done / total, 1.0) if total else 0.0
+
+    def numbers(self) -> str:
+        """The key numbers of the newest iteration on one line."""
+        shown = [
+            f"{metric(key).title} {short_number(self.values[key])}" for key in self.entry.charts[:4] if key in self.values
+        ]
+        if "time/fps" in self.values:
+            shown.append(f"{short_number(self.values['time/fps'])} steps/s")
+        return "  ".join(shown)
+
+    def progressed(self) -> None: ...
+
+    def say(self, line: str) -> None:
+        print(line, file=self.out, flush=True)
+
+    def close(self) -> None: ...
+
+    def summarise(self) -> None: ...
+
+
+class _InPipe(_Report):
+    """A plain line every few seconds, without escape sequences."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder, sys.stdout)
+        self._next = 0.0
+        self._clock: Callable[[], float] = time.monotonic
+        self.say(f"run {folder.short_id} in {clean(folder.path)}")
+
+    def progressed(self) -> None:
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + LINE_SECONDS
+        self.say(f"iteration {self.iteration}  {self.share:.0%}  {self.numbers()}")
+
+    def summarise(self) -> None:
+        if self.iteration:
+            self.say(f"iteration {self.iteration}  {self.share:.0%}  {self.numbers()}")
+
+
+class _OnTerminal(_Report):
+    """A progress bar with the key numbers, and at the end the charts."""
+
+    def __init__(self, folder: RunFolder, live: Live) -> None:
+        super().__init__(folder, sys.stdout)
+        self._live = live
+        self._next = 0.0
+        self._began = time.monotonic()
+        self._from: float | None = None
+        live.start()
+        self.say(f"run {folder.short_id} · steer it from another terminal: metarl-tui open {folder.short_id}")
+
+    def progressed(self) -> None:
+        now = time.monotonic()
+        if self._from is None:
+            self._from, self._began = self.share, now
+        if now >= self._next:
+            self._next = now + FRAME_SECONDS
+            self._live.update(self._line(), refresh=True)
+
+    def say(self, line: str) -> None:
+        self._live.console.print(Text(line), highlight=False)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def summarise(self) -> None:
+        if not self.iteration:
+            return
+        from metarl_tui.plots import summary_charts
+        from metarl_tui.runs.journal import JournalReader
+        from metarl_tui.tape import Tape
+
+        tape = Tape(self.folder.config.hyperparameters)
+        reader = JournalReader(self.folder.journal)
+        while (records := reader.read()) or not reader.at_end:
+            tape.extend(records)
+        print(summary_charts(tape, list(self.entry.charts[:4]), self._live.console.width), file=self.out)
+        self.say(f"metarl-tui replay {self.folder.short_id}")
+
+    def _line(self) -> Table:
+        done = self.share - (self._from or 0.0)
+        left = (time.monotonic() - self._began) * (1 - self.share) / done if done > 0 else 0.0
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            Text(f"iteration {self.iteration}"),
+            ProgressBar(total=1.0, completed=self.share, width=24),
+            Text(f"{self.share:.0%}"),
+            Text(self.numbers()),
+            Text(f"{duration(left)} left" if done > 0 else ""),
+        )
+        return line
+
+
+def _on_terminal(folder: RunFolder) -> _OnTerminal:
+    return _OnTerminal(folder, Live(console=Console(), auto_refresh=False, transient=True))
+
+
+def _because(record: dict[str, Any]) -> str:
+    return f": {clean(record['why'])}" if record.get("why") else ""

@@ -1,0 +1,318 @@
+"""A run's folder: its name, its configuration and where its files are."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import metarl_tui
+from metarl_tui.runs.files import (
+    RunError,
+    make_folder,
+    read_bounded,
+    reason,
+    shown,
+    sync_folder,
+    write_atomically,
+)
+from metarl_tui.runs.lock import Lock, RunBusy, take
+from metarl_tui.runs.records import is_count, is_moment, tidy
+from metarl_tui.text import clean
+
+__all__ = [
+    "RunBusy",
+    "RunConfig",
+    "RunError",
+    "RunFolder",
+    "acquire_lock",
+    "default_runs_folder",
+    "delete",
+    "write_atomically",
+]
+
+CONFIG_FILE = "run.json"
+RUNS_DIR_VARIABLE = "METARL_RUNS_DIR"
+LONGEST_NAME = 80
+
+_LARGEST_CONFIG = 1 << 20
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what is easily mistaken for something else
+_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]+")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run was started with; written once, before its worker starts.
+
+    ``setup``, ``hyperparameters`` and ``options`` are JSON values by name, ``changes`` the planned ones:
+    ``{"iteration": N, name: value, …}``. ``subject`` is what is trained on, in a few words (an environment
+    id, a family of tasks); ``parent`` is ``{"run": id, "iteration": N}`` of a fork.
+    """
+
+    trainer: str
+    setup: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    name: str = ""
+    subject: str = ""
+    parent: dict[str, Any] | None = None
+    created: float = field(default_factory=time.time)
+    working_folder: str = field(default_factory=os.getcwd)
+    version: str = field(default_factory=lambda: metarl_tui.__version__)
+
+    def to_json(self) -> bytes:
+        """As one indented JSON object."""
+        return orjson.dumps(tidy(asdict(self)), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> RunConfig:
+        """Read without trust: text is cleaned. Raises :class:`ValueError` naming the field that is wrong."""
+        try:
+            found = tidy(orjson.loads(data))
+        except (orjson.JSONDecodeError, ValueError) as error:
+            raise ValueError(f"not valid JSON ({clean(error, 120)})") from None
+        if not isinstance(found, dict):
+            raise ValueError("must be a JSON object")
+        values = {}
+        for name, (allowed, fits) in _CONFIG_FIELDS.items():
+            if name in found:
+                if not fits(found[name]):
+                    raise ValueError(f"{name} = {clean(found[name], 60)}: must be {allowed}")
+                values[name] = found[name]
+            elif name in ("trainer", "created"):
+                raise ValueError(f"{name} is missing")
+        values["created"] = float(values["created"])
+        values["name"] = clean(values.get("name", ""), LONGEST_NAME)
+        return cls(**{"working_folder": "", "version": "", **values})
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_plan(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and is_count(item.get("iteration")) and item["iteration"] for item in value
+    )
+
+
+def _is_parent(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, dict) and isinstance(value.get("run"), str) and is_count(value.get("iteration"))
+
+
+_CONFIG_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "trainer": ("the name of a trainer", lambda value: _is_text(value) and bool(value)),
+    "setup": ("an object", _is_object),
+    "hyperparameters": ("an object", _is_object),
+    "options": ("an object", _is_object),
+    "changes": ("a list of objects with a whole number iteration of at least 1", _is_plan),
+    "name": ("text", _is_text),
+    "subject": ("text", _is_text),
+    "parent": ("null or an object with run and iteration", _is_parent),
+    "created": ("a time in seconds since 1970", is_moment),
+    "working_folder": ("text", _is_text),
+    "version": ("text", _is_text),
+}
+
+
+class RunFolder:
+    """A run on disk. Making one of these reads nothing; the configuration is read when asked for."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunFolder) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    @property
+    def id(self) -> str:
+        """The folder's name, fit to be shown."""
+        return clean(self.path.name or self.path.resolve().name, 120)
+
+    @property
+    def short_id(self) -> str:
+        """The last part of the id: ``k3f9``."""
+        return self.id.rpartition("-")[2]
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """What the run was started with. Raises :class:`RunError` naming the file and what is wrong in it."""
+        path = self.path / CONFIG_FILE
+        try:
+            return RunConfig.from_json(read_bounded(path, _LARGEST_CONFIG))
+        except FileNotFoundError:
+            raise RunError(f"{shown(self.path)} is not a run: it has no {CONFIG_FILE}") from None
+        except OSError as error:
+            raise RunError(f"{shown(path)}: {reason(error)}") from None
+        except ValueError as error:
+            raise RunError(f"{shown(path)}: {error}") from None
+
+    @property
+    def title(self) -> str:
+        """The name a person gave, or the short id. Never raises."""
+        try:
+            return self.config.name or self.short_id
+        except RunError:
+            return self.short_id
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def requests(self) -> Path:
+        return self.path / "requests"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.path / "heartbeat"
+
+    @property
+    def worker(self) -> Path:
+        return self.path / "worker.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @classmethod
+    def create(cls, runs_dir: Path, config: RunConfig) -> RunFolder:
+        """Make the folder of a new run. Raises :class:`RunError` where it can't be written."""
+        path = None
+        try:
+            make_folder(runs_dir)
+            path = runs_dir / _new_id(runs_dir, config)
+            path.mkdir(0o700)
+            path.chmod(0o700)  # the umask may have taken bits away
+            folder = cls(path)
+            make_folder(folder.requests)
+            make_folder(folder.checkpoints)
+            write_atomically(path / CONFIG_FILE, config.to_json())
+            sync_folder(runs_dir)
+        except OSError as error:
+            if path is not None:
+                shutil.rmtree(path, ignore_errors=True)
+            raise RunError(
+                f"runs folder {shown(runs_dir)}: {reason(error)}; choose another with --runs-dir"
+            ) from error
+        return folder
+
+    def check_private(self) -> None:
+        """Raises :class:`RunError`, with the command that mends it, when others may write to this run."""
+        for path in (self.path, self.requests):
+            try:
+                mode = path.stat().st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise RunError(f"{shown(path)}: {reason(error)}") from error
+            if mode & 0o022:
+                who = "everyone" if mode & 0o002 else "its group"
+                raise RunError(
+                    f"{shown(path)} may be written by {who}, who could then steer the run; "
+                    f"mend it with: chmod go-w {shlex.quote(shown(path))}"
+                )
+
+
+def _new_id(runs_dir: Path, config: RunConfig) -> str:
+    taken = {entry.name.rpartition("-")[2] for entry in runs_dir.iterdir()}
+    while (last := "".join(secrets.choice(_ALPHABET) for _ in range(4))) in taken:
+        pass
+    parts = [time.strftime("%Y%m%d-%H%M%S", time.localtime(config.created)), _slug(config.trainer)]
+    subject = re.sub(r"-v\d+$", "", config.subject.rpartition(":")[2])
+    return "-".join(part for part in [*parts, _slug(subject), last] if part)
+
+
+def _slug(text: str, limit: int = 24) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:limit].strip("-")
+
+
+def default_runs_folder(explicit: Path | None = None) -> Path:
+    """Where runs go: ``explicit``, else ``$METARL_RUNS_DIR``, ``./saved_runs`` if there, the user's data."""
+    if explicit is not None:
+        return explicit.expanduser()
+    if named := os.environ.get(RUNS_DIR_VARIABLE):
+        return Path(named).expanduser()
+    here = Path("saved_runs")
+    if here.is_dir():
+        return here
+    import platformdirs
+
+    return platformdirs.user_data_path("metarl-tui", appauthor=False) / "runs"
+
+
+def acquire_lock(folder: RunFolder) -> Lock:
+    """Become the one writer of ``folder``; released on :meth:`Lock.release` or with the process.
+
+    Raises :class:`RunBusy`, naming who holds it where that is known, and :class:`RunError` where the file
+    can't be made or locked.
+    """
+    return take(folder.lock, lambda: f"run {folder.short_id} is being trained by {_holder(folder)}")
+
+
+def _holder(folder: RunFolder) -> str:
+    try:
+        worker = orjson.loads(read_bounded(folder.worker, 1 << 14))
+        return f"process {int(worker['pid'])} on {clean(worker['host'], 60)}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"
+
+
+def delete(folder: RunFolder) -> None:
+    """Remove a run and all that is in its folder; of links only the links.
+
+    Raises :class:`RunBusy` while it is being trained, and :class:`RunError` for what is not a run's own
+    folder or can't be removed. The configuration goes last, so that a removal that was cut short shows.
+    """
+    if folder.path.is_symlink():
+        raise RunError(f"{shown(folder.path)} is a link; delete the folder it points to")
+    if not (folder.path / CONFIG_FILE).is_file():
+        raise RunError(f"{shown(folder.path)} is not a run: it has no {CONFIG_FILE}")
+    if not _ID.fullmatch(folder.path.resolve().name):
+        _ = folder.config  # a folder with another name and a run.json of some other program is not ours
+    try:
+        with acquire_lock(folder):
+            last = (CONFIG_FILE, folder.lock.name)
+            for entry in sorted(os.scandir(folder.path), key=lambda entry: entry.name in last):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    Path(entry.path).unlink()
+        folder.path.rmdir()
+    except OSError as error:
+        raise RunError(f"{shown(folder.path)} can't be removed whole: {reason(error)}") from error

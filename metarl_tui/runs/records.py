@@ -1,0 +1,224 @@
+"""Journal records as lines: written with a checksum, read without trust.
+
+A line is one JSON object. Its last field, ``crc``, is the CRC-32 of the bytes before it, so that a flipped
+bit is found even where the line is still JSON. A record that is handed out has the fields that its kind
+promises, with their types, and text without control characters.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import orjson
+
+from metarl_tui.text import clean
+
+Record: TypeAlias = dict[str, Any]
+
+LONGEST_LINE = 1 << 20
+"""Bytes; a longer line is damage, and is never written."""
+
+_LONGEST_TEXT = 8_000
+_LONGEST_KEY = 120
+_DEEPEST = 8
+_LATEST_TIME = 253_402_300_799.0  # the end of the year 9999: later ones have no date
+_MARK, _MARK_LENGTH, _SEAL_LENGTH = b',"crc":"', 8, 18
+
+_NUMBERS: dict[Any, float] = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_known_keys: set[str] = set()
+_MOST_KNOWN_KEYS = 10_000
+
+
+def number(value: Any) -> float:
+    """A metric's value as a float: the strings ``"nan" "inf" "-inf"`` are what they say, others are NaN."""
+    if isinstance(value, int | float):
+        return float(value)
+    return _NUMBERS.get(value, math.nan) if isinstance(value, str) else math.nan
+
+
+def seal(line: bytes) -> bytes:
+    """The JSON object ``line`` with its checksum as the last field."""
+    return b'%b,"crc":"%08x"}' % (line[:-1], zlib.crc32(line[:-1]))
+
+
+def sealed(line: bytes) -> bool | None:
+    """Whether the checksum of ``line`` is right; ``None`` where it has none."""
+    start = len(line) - _SEAL_LENGTH
+    if start < 1 or line[start : start + _MARK_LENGTH] != _MARK:
+        return None
+    return line[start + _MARK_LENGTH : -2] == b"%08x" % zlib.crc32(line[:start])
+
+
+def tidy(value: Any, depth: int = _DEEPEST) -> Any:
+    """``value`` as JSON holds it: text cleaned, non-finite numbers as strings, NumPy scalars as numbers.
+
+    Raises :class:`ValueError` for what is nested too deeply and :class:`TypeError` for what JSON lacks.
+    """
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return clean(value, _LONGEST_TEXT)
+    if isinstance(value, int):
+        return int(value) if -(1 << 63) <= value < 1 << 64 else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if depth == 0:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict):
+        return {clean(key, _LONGEST_KEY): tidy(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(item, depth - 1) for item in value]
+    if hasattr(value, "item"):
+        return tidy(value.item(), depth - 1)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def to_line(record: Record) -> bytes:
+    """The sealed line of ``record``, newline included.
+
+    Raises :class:`ValueError` for a record that no reader would take, so that none is ever written.
+    """
+    line = seal(orjson.dumps(record))
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"a record of {len(line)} bytes; at most {LONGEST_LINE} are allowed")
+    return line + b"\n"
+
+
+def from_line(line: bytes, *, must_be_sealed: bool = False) -> Record | None:
+    """The record that ``line`` holds, or ``None`` where it is damaged. Never raises."""
+    if len(line) > LONGEST_LINE:
+        return None
+    intact = sealed(line)
+    if intact is False or (must_be_sealed and intact is None):
+        return None
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if type(record) is not dict:
+        return None
+    record.pop("crc", None)
+    return checked(record)
+
+
+def checked(record: Record) -> Record | None:
+    """``record`` with its text cleaned, or ``None`` where a field that its kind promises is not there."""
+    if not is_count(record.get("seq")) or not is_count(record.get("iteration")):
+        return None
+    if not is_moment(record.get("time")):
+        return None
+    record["time"] = float(record["time"])
+    if record.get("kind") == "metrics" and len(record) == 5:
+        values = _metric_values(record.get("values"))
+        if values is None:
+            return None
+        record["values"] = values
+        return record
+    return _checked_event(record)
+
+
+def _checked_event(record: Record) -> Record | None:
+    try:
+        record = tidy(record)
+    except (ValueError, TypeError):
+        return None
+    kind = record.get("kind")
+    if not isinstance(kind, str) or not kind:
+        return None
+    if kind == "metrics":
+        record["values"] = values = _metric_values(record.get("values"))
+        return None if values is None else record
+    for name, (default, fits) in _FIELDS.get(kind, {}).items():
+        if name not in record:
+            record[name] = default.copy() if isinstance(default, dict) else default
+        if not fits(record[name]):
+            return None
+    return record
+
+
+def _metric_values(values: Any) -> dict[str, float | str] | None:
+    if type(values) is not dict:
+        return None
+    if not values.keys() <= _known_keys:
+        values = {_clean_key(key): value for key, value in values.items()}
+    allowed: dict[str, float | str] = values
+    if not set(map(type, values.values())) <= {int, float}:
+        for value in values.values():
+            if type(value) not in (int, float) and (type(value) is not str or value not in _NUMBERS):
+                return None
+    return allowed
+
+
+def _clean_key(key: str) -> str:
+    cleaned = clean(key, _LONGEST_KEY)
+    if cleaned == key and len(_known_keys) < _MOST_KNOWN_KEYS:
+        _known_keys.add(key)
+    return cleaned
+
+
+def metric_values(values: dict[str, Any]) -> dict[str, float | str]:
+    """Measured ``values`` as a record holds them. Raises :class:`TypeError` or :class:`ValueError`."""
+    plain = values.keys() <= _known_keys and set(map(type, values.values())) == {float}
+    if plain and math.isfinite(sum(values.values())):  # then each of them is
+        return dict(values)
+    return {_clean_key(key): _metric_value(value) for key, value in values.items()}
+
+
+def _metric_value(value: Any) -> float | str:
+    if type(value) is int and -(1 << 63) <= value < 1 << 64:
+        return value
+    if type(value) is str and value in _NUMBERS:
+        return value
+    as_float = float(value)
+    return as_float if math.isfinite(as_float) else str(as_float)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_any_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_optional_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def is_count(value: Any) -> bool:
+    """A whole number from 0 that a float holds exactly."""
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def is_moment(value: Any) -> bool:
+    """A unix time that has a date."""
+    return type(value) in (int, float) and 0 <= value <= _LATEST_TIME
+
+
+def _is_changes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 for pair in value.values()
+    )
+
+
+def _is_result(value: Any) -> bool:
+    return value in ("applied", "rejected")
+
+
+_FIELDS: dict[str, dict[str, tuple[Any, Callable[[Any], bool]]]] = {
+    "control": {
+        "request": (None, _is_optional_text),
+        "action": ("set", _is_text),
+        "by": ("", _is_any_text),
+        "result": (None, _is_result),
+        "changes": ({}, _is_changes),
+        "why": ("", _is_any_text),
+    },
+    "checkpoint": {"name": (None, _is_text), "reason": ("", _is_any_text), "bytes": (0, is_count)},
+    "status": {"state": (None, _is_text), "why": ("", _is_any_text)},
+    "resumed": {"from": (None, is_count)},
+    "note": {"text": (None, _is_any_text)},
+}

@@ -1,0 +1,49 @@
+"""``python -m metarl_tui.worker RUN``: train a run in this process, without a terminal.
+
+Exit codes: 0 finished or stopped as asked, 1 failed, 2 could not start, 128 + n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.requests import sender
+from metarl_tui.worker.interruption import Interruption
+
+
+def main() -> int:
+    """Train; what can't be journaled is said on standard error, which is the run's log."""
+    parser = argparse.ArgumentParser(prog="metarl_tui.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--changes", type=json.loads, default=None)
+    arguments = parser.parse_args()
+    interruption = Interruption().install()
+    sys.path.append(os.getcwd())  # noqa: PTH109 - an environment of one's own lies in the working folder
+    from metarl_tui.worker.loop import AskedAtStart, train
+
+    asked = None
+    if arguments.changes:
+        asked = AskedAtStart(
+            arguments.changes["values"],
+            bool(arguments.changes.get("rebase")),
+            secrets.token_hex(6),
+            sender(),
+        )
+    try:
+        return train(RunFolder(arguments.folder), interruption, asked=asked)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

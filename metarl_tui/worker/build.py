@@ -1,0 +1,42 @@
+"""From a run's configuration to its trainer."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+from metarl_tui.runs.folder import RunConfig, RunError
+from trainers.declarations import make_settings
+from trainers.hyperparameters import TRAINERS
+from trainers.trainer import Trainer
+
+_PACKAGES = ("metarl-tui", "torch", "gymnasium", "numpy")
+
+
+def build_trainer(config: RunConfig, decisions: Mapping[str, Any] | None = None) -> Trainer:
+    """The trainer that ``config`` describes; ``decisions`` are setup fields as an earlier start decided them.
+
+    Raises :class:`~trainers.declarations.InvalidValue` and :class:`~trainers.trainer.TrainingError` with a
+    message for people, :class:`RunError` for a trainer that this version does not know.
+    """
+    entry = TRAINERS.get(config.trainer)
+    if entry is None:
+        raise RunError(f"trainer = {config.trainer}: this version knows {', '.join(TRAINERS)}")
+    setup: Any = make_settings(entry.setup, {**config.setup, **(decisions or {})})
+    hyperparameters: Any = make_settings(entry.hyperparameters, config.hyperparameters)
+    module, _, name = entry.implementation.partition(":")
+    return cast(Trainer, getattr(importlib.import_module(module), name)(setup, hyperparameters))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

@@ -1,0 +1,63 @@
+"""Signals that end a run: finish the iteration, save, leave; a second Ctrl-C leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+PATIENCE_SECONDS = 8.0
+"""An iteration that takes longer than this after a signal is given up for the newest checkpoint."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption:
+    """What the process was told from outside. Installed before anything slow is imported."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.give_up: Callable[[str, int], None] | None = None
+        """Called with a reason and an exit code from a timer's thread; must end the process."""
+        self.before_exit: Callable[[], None] | None = None
+        """Called before the process ends at once, to restore a terminal."""
+        self._timer: threading.Timer | None = None
+
+    def install(self) -> Interruption:
+        for number in _SIGNALS:
+            signal.signal(number, self._received)
+        return self
+
+    def restore(self) -> None:
+        """Put the default handlers back and forget the timer."""
+        if self._timer:
+            self._timer.cancel()
+        for number in _SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal if self.signal else 0
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            self._timer = threading.Timer(PATIENCE_SECONDS, self._expired)
+            self._timer.daemon = True
+            self._timer.start()
+        elif number == signal.SIGINT:
+            self._leave()
+
+    def _expired(self) -> None:
+        if self.give_up and self.signal:
+            self.give_up(f"ended by {self.signal.name}; the unfinished iteration was given up", self.exit_code)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.before_exit:
+            self.before_exit()
+        sys.stdout.flush()
+        os._exit(self.exit_code)

@@ -1,0 +1,131 @@
+"""When checkpoints are made, which stay, and the summary that the home screen reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from metarl_tui.runs import checkpoints, summary
+from metarl_tui.runs.checkpoints import Contents
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.worker.control import Record
+from trainers.hyperparameters import TrainerEntry
+from trainers.metrics import metric
+from trainers.trainer import Trainer
+
+COST_SHARE = 0.01
+"""Automatic checkpoints may cost this share of the time."""
+LEAST_SECONDS = 1.0
+SPARKLINE_POINTS = 60
+
+
+class Sparkline:
+    """The whole course of a metric in at most ``SPARKLINE_POINTS`` means of equally many iterations."""
+
+    def __init__(self, points: list[float] | None = None, width: int = 1) -> None:
+        self.points = points or []
+        self.width = width
+        self._sum, self._count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        if value - value != 0:  # NaN or infinite
+            return
+        self._sum += value
+        self._count += 1
+        if self._count < self.width:
+            return
+        self.points.append(self._sum / self._count)
+        self._sum, self._count = 0.0, 0
+        if len(self.points) > SPARKLINE_POINTS:
+            pairs = zip(self.points[::2], self.points[1::2], strict=False)
+            self.points = [(first + second) / 2 for first, second in pairs]
+            self.width *= 2
+
+
+class Saver:
+    """Saves checkpoints and the summary of one run."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        trainer: Trainer,
+        entry: TrainerEntry,
+        record: Record,
+        extra: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.folder = folder
+        self.trainer = trainer
+        self.entry = entry
+        self.record = record
+        self.best: float | None = None
+        self.latest: float | None = None
+        self.sparkline = Sparkline()
+        self.status = ("starting", "")
+        self.newest: str | None = None
+        self._extra = extra
+        self._due = time.monotonic() + LEAST_SECONDS
+
+    def state(self) -> dict[str, Any]:
+        """What a later worker needs to go on judging and drawing, as JSON values."""
+        line = self.sparkline
+        return {"best": self.best, "latest": self.latest, "sparkline": line.points, "sparkline_width": line.width}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.best, self.latest = state.get("best"), state.get("latest")
+        self.sparkline = Sparkline(list(state.get("sparkline", [])), int(state.get("sparkline_width", 1)))
+
+    def measured(self, values: dict[str, float]) -> None:
+        """Look at an iteration's metrics: keep the best, and save when it is time."""
+        headline = values.get(self.entry.charts[0])
+        if headline is not None:
+            self.latest = headline
+            self.sparkline.add(headline)
+        objective = values.get(self.entry.objective)
+        if objective is not None and self._is_best(objective):
+            self.best = objective
+            self.save("best")
+        elif time.monotonic() >= self._due:
+            self.save("automatic")
+
+    def save(self, reason: str) -> str:
+        """Save a checkpoint of the trainer as it stands; returns its name."""
+        began = time.monotonic()
+        state = self.trainer.state()
+        numbers = {**state.numbers, "worker": {**self._extra(), **self.state()}}
+        contents = Contents(weights=state.weights, tensors=state.tensors, numbers=numbers)
+        saved = checkpoints.save(self.folder, self.trainer.iteration, contents, reason)
+        self.newest = saved.path.name
+        self.record("checkpoint", self.trainer.iteration, name=saved.path.name, reason=reason, bytes=saved.size)
+        checkpoints.thin(self.folder, keep=set())
+        self.write_summary()
+        ended = time.monotonic()
+        self._due = ended + max(LEAST_SECONDS, (ended - began) / COST_SHARE)
+        return saved.path.name
+
+    def write_summary(self) -> None:
+        progress = self.trainer.progress
+        state, why = self.status
+        summary.write(
+            self.folder,
+            summary.Summary(
+                state=state,
+                why=why,
+                iteration=self.trainer.iteration,
+                total=progress.total,
+                done=progress.done,
+                unit=progress.unit,
+                best=self.best,
+                objective=self.entry.objective,
+                latest=self.latest,
+                sparkline=self.sparkline.points,
+                updated=time.time(),
+            ),
+        )
+
+    def _is_best(self, value: float) -> bool:
+        if value != value:
+            return False
+        if self.best is None:
+            return True
+        return value < self.best if metric(self.entry.objective).better == "lower" else value > self.best

@@ -1,0 +1,263 @@
+"""The worker's loop in this process: what is journaled, steering, resuming, faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metarl_tui.runs import checkpoints, requests
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.worker.loop import AskedAtStart
+from trainers.declarations import declarations
+from trainers.hyperparameters import PPOHyperparameters
+from trainers.settings import check_changes
+
+from small_runs import MakeRun, metrics, records, states, train_here
+
+OTHER_VALUES: dict[str, Any] = {
+    "total_steps": 512,
+    "minibatch_size": 16,
+    "epochs": 3,
+    "learning_rate": 5e-3,
+    "clip_epsilon": 0.05,
+    "value_clip_epsilon": 1e-4,
+    "target_kl": 1e-7,
+    "gamma": 0.9,
+    "gae_lambda": 0.8,
+    "entropy_coef": 0.05,
+    "value_coef": 1.0,
+    "max_grad_norm": 0.1,
+    "normalize_advantages": False,
+    "eval_every": 2,
+    "eval_episodes": 3,
+    "until": 9.0,
+}
+LIVE = [name for name, declared in declarations(PPOHyperparameters).items() if declared.changes == "live"]
+
+
+def at_iteration(folder: RunFolder, iteration: int, do: Callable[[], Any]) -> Callable[[dict[str, Any]], None]:
+    """An observer that does something once, as soon as ``iteration`` is journaled."""
+    done = False
+
+    def observe(record: dict[str, Any]) -> None:
+        nonlocal done
+        if record["kind"] == "metrics" and record["iteration"] == iteration and not done:
+            done = True
+            do()
+
+    return observe
+
+
+def weights(folder: RunFolder) -> dict[str, np.ndarray]:
+    found = checkpoints.newest_good(folder)
+    assert found is not None
+    return {**found[1].weights, **found[1].tensors}
+
+
+def assert_same_run(one: RunFolder, other: RunFolder) -> None:
+    assert metrics(one) == metrics(other)
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name], equal_nan=True) for name in ours)
+
+
+def test_a_run_from_start_to_finish(make_run: MakeRun) -> None:
+    run = make_run()
+    assert train_here(run) == 0
+    assert states(run) == ["starting", "started", "running", "finished"]
+    done = metrics(run)
+    assert list(done) == list(range(1, len(done) + 1))
+    assert done[len(done)]["rollout/episodes"] > 0
+    started = records(run, "status")[1]
+    assert started["decisions"]["vector"] == "native"
+    assert {"torch", "gymnasium", "numpy", "python"} <= started["versions"].keys()
+    assert records(run, "checkpoint")[-1]["iteration"] == len(done) >= 10
+    assert [record["seq"] for record in records(run)] == list(range(1, len(records(run)) + 1))
+
+
+def test_every_live_hyperparameter_is_tested() -> None:
+    assert set(LIVE) == OTHER_VALUES.keys()
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_change_by_hand_equals_the_same_change_planned(make_run: MakeRun, name: str) -> None:
+    value = OTHER_VALUES[name]
+    planned = make_run(changes=[{"iteration": 4, name: value}])
+    steered = make_run()
+    untouched = make_run()
+    assert train_here(planned) == 0
+    ask = at_iteration(steered, 3, lambda: requests.send(steered, "set", {name: value}))
+    assert train_here(steered, observer=ask) == 0
+    train_here(untouched)
+    by_hand = records(steered, "control")[0]
+    assert (by_hand["result"], by_hand["iteration"]) == ("applied", 4)
+    assert by_hand["changes"] == records(planned, "control")[0]["changes"]
+    assert_same_run(planned, steered)
+    if name != "until":  # which needs a hundred episodes
+        assert metrics(planned) != metrics(untouched)
+
+
+def test_a_request_is_carried_out_whole_or_not_at_all(make_run: MakeRun) -> None:
+    run = make_run()
+    ask = at_iteration(run, 3, lambda: requests.send(run, "set", {"gamma": 0.5, "minibatch_size": 48}))
+    train_here(run, observer=ask)
+    (answer,) = records(run, "control")
+    assert answer["result"] == "rejected"
+    assert "must divide num_envs × rollout_steps = 4 × 16 = 64" in answer["why"]
+    untouched = make_run()
+    train_here(untouched)
+    assert_same_run(run, untouched)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"gamma": 1.2}, "gamma = 1.2: must be a number from 0 to 1"),
+        ({"clip_epsilo": 0.1}, "did you mean clip_epsilon"),
+        ({"hidden_sizes": [4]}, "start a new run"),
+        ({"num_envs": 8}, "start a fork"),
+        ({"pace": -1, "gamma": 0.5}, "pace = -1"),
+    ],
+)
+def test_rejected_requests_say_why(make_run: MakeRun, changes: dict[str, Any], why: str) -> None:
+    run = make_run()
+    train_here(run, observer=at_iteration(run, 2, lambda: requests.send(run, "set", changes)))
+    (answer,) = records(run, "control")
+    assert answer["result"] == "rejected"
+    assert why in answer["why"]
+
+
+def test_pause_resume_save_and_stop(make_run: MakeRun) -> None:
+    run = make_run()
+
+    def observe(record: dict[str, Any]) -> None:
+        match record["kind"], record.get("state"), record["iteration"]:
+            case "metrics", _, 2:
+                requests.send(run, "pause")
+            case "status", "paused", _:
+                requests.send(run, "set", {"pace": 500})
+                requests.send(run, "resume", {"clip_epsilon": 0.1})
+            case "metrics", _, 4:
+                requests.send(run, "save")
+                requests.send(run, "stop")
+
+    assert train_here(run, observer=observe) == 0
+    assert states(run) == ["starting", "started", "running", "paused", "running", "stopped"]
+    answers = [(record["action"], record["iteration"], record["result"]) for record in records(run, "control")]
+    assert answers == [
+        ("pause", 3, "applied"),
+        ("set", 3, "applied"),
+        ("resume", 3, "applied"),
+        ("save", 5, "applied"),
+        ("stop", 5, "applied"),
+    ]
+    assert {2, 4} <= {checkpoint.iteration for checkpoint in checkpoints.listed(run)}
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_stopped_and_resumed_equals_uninterrupted(make_run: MakeRun, env: str) -> None:
+    straight, broken = make_run(env=env), make_run(env=env)
+    train_here(straight)
+    train_here(broken, observer=at_iteration(broken, 4, lambda: requests.send(broken, "stop")))
+    assert list(metrics(broken)) == [1, 2, 3, 4]
+    train_here(broken)
+    assert [record["from"] for record in records(broken, "resumed")] == [4]
+    assert_same_run(straight, broken)
+
+
+def test_steering_after_the_checkpoint_is_repeated_after_a_resume(make_run: MakeRun) -> None:
+    straight, broken = (make_run(changes=[{"iteration": 3, "gamma": 0.9}]) for _ in range(2))
+
+    def steer(run: RunFolder, *, stop: bool) -> Callable[[dict[str, Any]], None]:
+        def observe(record: dict[str, Any]) -> None:
+            if record["kind"] == "metrics" and record["iteration"] == 5:
+                requests.send(run, "set", {"clip_epsilon": 0.05})
+            if record["kind"] == "metrics" and record["iteration"] == 7 and stop:
+                requests.send(run, "stop")
+
+        return observe
+
+    train_here(straight, observer=steer(straight, stop=False))
+    train_here(broken, observer=at_iteration(broken, 2, lambda: requests.send(broken, "stop")))
+    train_here(broken, observer=steer(broken, stop=True))
+    for checkpoint in checkpoints.listed(broken):
+        if checkpoint.iteration > 2:
+            for part in checkpoint.path.iterdir():
+                part.write_bytes(b"\0" * 100)
+    train_here(broken)
+    assert "is damaged" in records(broken, "note")[0]["text"]
+    assert_same_run(straight, broken)
+    repeated = [record for record in records(broken, "control") if record.get("again")]
+    assert [(record["iteration"], record["changes"]) for record in repeated] == [(6, {"clip_epsilon": [0.2, 0.05]})]
+
+
+def test_requests_from_before_a_restart_are_rejected(make_run: MakeRun) -> None:
+    run = make_run()
+    train_here(run, observer=at_iteration(run, 3, lambda: requests.send(run, "stop")))
+    requests.send(run, "stop")
+    assert train_here(run) == 0
+    assert states(run)[-1] == "finished"
+    assert "before the run was started again" in records(run, "control")[-1]["why"]
+
+
+def test_a_finished_run_goes_on_with_more_steps(make_run: MakeRun) -> None:
+    extended = make_run()
+    train_here(extended)
+    first = max(metrics(extended))
+    assert train_here(extended) == 2
+    assert "give it more" in records(extended, "status")[-1]["why"]
+    more = AskedAtStart({"total_steps": 1280}, rebase=False, request="r1", by="someone@here")
+    assert train_here(extended, asked=more) == 0
+    assert max(metrics(extended)) > 2 * first - 2
+
+
+def test_a_fault_waits_for_a_person_or_fails(make_run: MakeRun) -> None:
+    waiting, alone = make_run(env="hostile:Explodes"), make_run(env="hostile:Explodes")
+
+    def leave(record: dict[str, Any]) -> None:
+        if record.get("state") == "paused":
+            requests.send(waiting, "stop")
+
+    assert train_here(waiting, observer=leave) == 0
+    assert "paused" in states(waiting)
+    assert train_here(alone, attended=False) == 1
+    why = records(alone, "status")[-1]["why"]
+    assert "inf" in why or "nan" in why
+    found = checkpoints.newest_good(alone)
+    assert found is not None
+    assert all(np.isfinite(array).all() for array in found[1].weights.values())
+
+
+def test_an_environment_that_raises_fails_the_run(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(env="hostile:Raises")
+    assert train_here(run) == 1
+    last = records(run, "status")[-1]
+    assert last["state"] == "failed"
+    assert "the pole is gone" in last["why"]
+    assert "\x1b" not in last["why"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert metrics(run)
+
+
+@pytest.mark.parametrize(
+    ("setup", "why"),
+    [
+        ({"env": "CartPol-v1"}, "CartPole-v1"),
+        ({"env": "hostile:Missing"}, "Missing"),
+        ({"env": "FrozenLake-v1"}, "Discrete"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(make_run: MakeRun, setup: dict[str, Any], why: str) -> None:
+    run = make_run(**setup)
+    assert train_here(run) == 2
+    assert states(run) == ["starting", "failed"]
+    assert why in records(run, "status")[-1]["why"]
+
+
+def test_the_values_that_a_change_is_checked_against_stay_untouched() -> None:
+    values = PPOHyperparameters()
+    assert check_changes(values, {"gamma": 0.5}) == {"gamma": 0.5}
+    assert values.gamma == 0.99

@@ -1,0 +1,364 @@
+"""Many environments side by side behind one interface, whichever of Gymnasium's vector classes runs them.
+
+:func:`make_environments` chooses among three kinds. ``native``: the environment's own vectorised class,
+by far the fastest, where there is one whose state can be saved (CartPole's). ``sync``: one after the
+other in this process. ``async``: each in a process of its own, for environments whose step costs more
+than a message. ``sync`` and ``async`` give the same numbers, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+
+from trainers.envs.replay import EnvironmentFault, ReplayableEnv, SavedEpisode
+from trainers.envs.single import EnvironmentMaker, Source, check_spaces, find_environment
+from trainers.envs.subprocesses import SubprocessVectorEnv
+from trainers.randomness import numpy_state, restore_numpy, seed_for
+from trainers.trainer import TrainingError
+
+__all__ = ["EnvironmentFault", "Environments", "Kind", "Step", "check_spaces", "make_environments"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Kind: TypeAlias = Literal["native", "sync", "async"]
+Result = TypeVar("Result")
+
+PIPE_SECONDS = 60e-6
+"""What it costs to send one environment its action and to receive what it gives, measured on two cores."""
+MEASURING_SECONDS = 0.1
+
+
+class EnvironmentSetup(Protocol):
+    """The fields of :class:`~trainers.hyperparameters.PPOSetup` that say which environments to make."""
+
+    env: str
+    env_arg: dict[str, Any]
+    frame_stack: int
+    vector: str
+
+
+class Step(NamedTuple):
+    """What one step of N environments gave.
+
+    A row after one that was done is a dummy: its action was ignored, its observation is the first of the
+    next episode, its reward 0, and it is not done (Gymnasium's next-step autoreset). The observation of a
+    done row is the episode's final one.
+    """
+
+    observations: Array
+    """[N, …], dtype of the observation space, C-contiguous and the caller's own."""
+    rewards: npt.NDArray[np.float64]
+    """[N]"""
+    terminated: npt.NDArray[np.bool_]
+    """[N]"""
+    truncated: npt.NDArray[np.bool_]
+    """[N]"""
+
+
+class Environments:
+    """N environments that step together.
+
+    ``observation_space`` and ``action_space`` are those of one environment, ``latest`` is what reset,
+    step or restore gave last (after a reset rewards are 0 and nothing is done), ``reward_threshold`` the
+    mean return at which Gymnasium calls the environment solved, or ``None``.
+    """
+
+    kind: Kind
+    observation_space: spaces.Box
+    action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.Box
+    latest: Step
+
+    def __init__(self, name: str, vector: VectorEnv[Any, Any, Any], kind: Kind, seed: int) -> None:
+        self.name, self.kind, self.num_envs = name, kind, vector.num_envs
+        self.observation_space = cast(spaces.Box, vector.single_observation_space)
+        self.action_space = cast(spaces.Discrete, vector.single_action_space)
+        self.reward_threshold: float | None = None
+        self._vector: VectorEnv[Any, Any, Any] = vector
+        self._seed = seed
+        self._steps = 0
+        self._floats = np.issubdtype(self.observation_space.dtype, np.floating)
+
+    def reset(self, seed: int | None = None) -> Array:
+        """Begin new episodes everywhere; their first observations [N, …].
+
+        The generators are seeded from ``seed``, by default the one given to :func:`make_environments`, so
+        every reset with the same seed is followed by the same episodes. Raises :class:`EnvironmentFault`.
+        """
+        self._steps = 0
+        observations = self._reset_vector(self._seed if seed is None else seed)
+        nothing = np.zeros(self.num_envs, np.bool_)
+        return self._take(observations, np.zeros(self.num_envs), nothing, nothing.copy()).observations
+
+    def step(self, actions: Array) -> Step:
+        """One step with ``actions`` [N, …] as the action space holds them; floats are clipped to the Box.
+
+        Raises :class:`EnvironmentFault` when an environment raises, ends its process, or gives a reward or
+        observation that is not finite.
+        """
+        self._steps += 1
+        return self._take(*self._call(lambda: self._vector.step(self._for_environment(actions)))[:4])
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Arrays and JSON values that :meth:`restore` takes back, in this process or another."""
+        raise NotImplementedError
+
+    def restore(self, tensors: Mapping[str, Array], numbers: Mapping[str, Any]) -> str | None:
+        """Go on from a state. Returns why the continuation may not be exact, or ``None``.
+
+        A state of other environments (a fork with another number of them) begins new episodes.
+        """
+        if (numbers["num_envs"], numbers["kind"] == "native") != (self.num_envs, self.kind == "native"):
+            self.reset()
+            return (
+                f"resumed, not exact: {self.num_envs} environments ({self.kind}) begin new episodes, "
+                f"because the state is of {numbers['num_envs']} ({numbers['kind']})"
+            )
+        reason = self._restore(tensors, numbers)
+        self._steps = numbers["steps"]
+        return reason and f"resumed, not exact: {reason}"
+
+    def close(self) -> None:
+        """Close the environments and end their processes."""
+        self._vector.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _restore(self, tensors: Mapping[str, Array], numbers: Mapping[str, Any]) -> str | None:
+        raise NotImplementedError
+
+    def _reset_vector(self, seed: int) -> Array:
+        raise NotImplementedError
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"kind": self.kind, "num_envs": self.num_envs, "steps": self._steps}
+
+    def _for_environment(self, actions: Array) -> Array:
+        space = self.action_space
+        if not isinstance(space, spaces.Box):
+            return np.asarray(actions, space.dtype)
+        if not np.isfinite(actions).all():
+            index = int(np.argmin(np.isfinite(actions).reshape(self.num_envs, -1).all(axis=1)))
+            raise EnvironmentFault(
+                f"env = {self.name}: the action for environment {index} is not finite at step {self._steps}"
+            )
+        return np.clip(actions, space.low, space.high).astype(space.dtype)
+
+    def _take(self, observations: Array, rewards: Array, terminated: Array, truncated: Array) -> Step:
+        # Contiguous, because matrix products round differently for transposed memory.
+        step = Step(
+            np.ascontiguousarray(observations), np.asarray(rewards, np.float64), terminated, truncated
+        )
+        if not np.isfinite(step.rewards).all():
+            index = int(np.argmin(np.isfinite(step.rewards)))
+            raise self._not_finite(index, f"a reward of {step.rewards[index]}")
+        if self._floats and not np.isfinite(step.observations).all():
+            finite = np.isfinite(step.observations).reshape(self.num_envs, -1)
+            index = int(np.argmin(finite.all(axis=1)))
+            where = int(np.argmin(finite[index]))
+            value = step.observations[index].reshape(-1)[where]
+            raise self._not_finite(index, f"an observation whose component {where} is {value}")
+        self.latest = step
+        return step
+
+    def _not_finite(self, index: int, what: str) -> EnvironmentFault:
+        when = f"at step {self._steps}" if self._steps else "at its reset"
+        return EnvironmentFault(f"env = {self.name}: environment {index} gave {what} {when}")
+
+    def _call(self, function: Callable[[], Result]) -> Result:
+        return function()
+
+
+class CartPoles(Environments):
+    """Gymnasium's NumPy CartPole, all environments in one array; its state is its arrays and generator."""
+
+    _ARRAYS = ("state", "steps", "prev_done")
+    _LATEST = ("rewards", "terminated", "truncated")
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        tensors = {name: np.array(getattr(self._vector, name)) for name in self._ARRAYS}
+        tensors |= {f"latest_{name}": np.array(getattr(self.latest, name)) for name in self._LATEST}
+        return tensors, self._numbers() | {"generator": numpy_state(self._vector.np_random)}
+
+    def _restore(self, tensors: Mapping[str, Array], numbers: Mapping[str, Any]) -> None:
+        self.reset()
+        for name in self._ARRAYS:
+            setattr(self._vector, name, np.array(tensors[name]))
+        restore_numpy(self._vector.np_random, numbers["generator"])
+        observations = tensors["state"].T.astype(self.observation_space.dtype)
+        self._take(observations, *(np.array(tensors[f"latest_{name}"]) for name in self._LATEST))
+
+    def _reset_vector(self, seed: int) -> Array:
+        observations, _ = self._vector.reset(seed=seed)
+        return cast(Array, observations)
+
+
+class ReplayedEnvironments(Environments):
+    """Environments one by one (``sync``, ``async``); their state is their episodes, to be replayed."""
+
+    _vector: SyncVectorEnv | SubprocessVectorEnv
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        episodes: tuple[SavedEpisode, ...] = self._call(lambda: self._vector.call("saved"))
+        tensors = {
+            "actions": _narrowed(np.concatenate([episode.actions for episode in episodes])),
+            "lengths": np.array([len(episode.actions) for episode in episodes], np.int64),
+        }
+        numbers = self._numbers() | {
+            "episodes": [
+                {"seed": episode.seed, "generators": episode.generators, "digest": episode.digest}
+                for episode in episodes
+            ]
+        }
+        return tensors, numbers
+
+    def _restore(self, tensors: Mapping[str, Array], numbers: Mapping[str, Any]) -> str | None:
+        actions = tensors["actions"].astype(self.action_space.dtype)
+        parts = np.split(actions, np.cumsum(tensors["lengths"])[:-1])
+        episodes = [
+            SavedEpisode(actions=part, **episode)
+            for part, episode in zip(parts, numbers["episodes"], strict=True)
+        ]
+        self.reset()  # no environment may be waiting for its autoreset: the next step is the replay
+        self._call(lambda: self._vector.set_attr("resuming", episodes))
+        ignored = np.zeros((self.num_envs, *(self.action_space.shape or ())), self.action_space.dtype)
+        self._take(*self._call(lambda: self._vector.step(ignored))[:4])
+        differences = enumerate(self._call(lambda: self._vector.call("difference")))
+        different = [f"environment {index} {text}" for index, text in differences if text]
+        if not different:
+            return None
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        return f"env = {self.name}: {different[0]}{more}"
+
+    def _reset_vector(self, seed: int) -> Array:
+        # 31 bits, because some simulators keep their seed in a signed integer of 32.
+        seeds = [seed_for(seed, "environment", index) >> 32 for index in range(self.num_envs)]
+        return cast(Array, self._call(lambda: self._vector.reset(seed=cast(Any, seeds)))[0])
+
+    def _call(self, function: Callable[[], Result]) -> Result:
+        try:
+            return function()
+        except (EOFError, OSError) as error:
+            if not isinstance(self._vector, SubprocessVectorEnv):
+                raise
+            dead = self._vector.first_dead()
+            which = f"environment {dead[0]}'s process ended (exit code {dead[1]})" if dead else str(error)
+            raise EnvironmentFault(f"env = {self.name}: {which} at step {self._steps}") from error
+
+
+def make_environments(
+    setup: EnvironmentSetup, num_envs: int, seed: int, *, kind: str | None = None
+) -> Environments:
+    """``num_envs`` environments of ``setup``, of ``kind`` (by default ``setup.vector``).
+
+    ``auto`` takes ``native`` where there is one, otherwise measures a few steps of an environment of its
+    own to decide between ``sync`` and ``async``; the decision is the result's ``kind``. Raises
+    :class:`TrainingError` for an environment that is not found, cannot be made or is not supported.
+    """
+    source = find_environment(setup.env)
+    single = EnvironmentMaker(setup.env, source, setup.env_arg, setup.frame_stack).first()
+    try:
+        chosen = _choose_kind(kind or setup.vector, setup, single, num_envs)
+    finally:
+        single.close()
+    if chosen == "native":
+        environments: Environments = _native(setup, cast(EnvSpec, source), num_envs, seed)
+    else:
+        environments = _replayed(chosen, setup, source, num_envs, seed)
+    environments.reward_threshold = source.reward_threshold if isinstance(source, EnvSpec) else None
+    return environments
+
+
+def _choose_kind(wanted: str, setup: EnvironmentSetup, single: ReplayableEnv, num_envs: int) -> Kind:
+    entry_point = single.spec and single.spec.vector_entry_point
+    restorable = entry_point == f"{CartPoleVectorEnv.__module__}:{CartPoleVectorEnv.__name__}"
+    if wanted == "auto":
+        if restorable and setup.frame_stack == 1:
+            return "native"
+        return _faster(_seconds_per_step(single), num_envs, _cores())
+    if wanted == "native" and (not restorable or setup.frame_stack > 1):
+        why = "can't stack frames" if restorable else "does not exist or its state can't be saved"
+        raise TrainingError(
+            f"vector = native: the vectorised class of {setup.env} {why}; use auto, sync or async"
+        )
+    return cast(Kind, wanted)
+
+
+def _faster(step_seconds: float, num_envs: int, cores: int) -> Kind:
+    """Whether subprocesses would be clearly faster for environments whose step takes ``step_seconds``."""
+    in_turn = num_envs * step_seconds
+    rounds = -(-num_envs // min(cores, num_envs))
+    side_by_side = num_envs * PIPE_SECONDS + rounds * step_seconds
+    return "async" if in_turn > 1.25 * side_by_side else "sync"
+
+
+def _seconds_per_step(single: ReplayableEnv) -> float:
+    """Mean duration of a step with random actions, resets included; ``single`` is used up by it."""
+    single.reset(seed=0)
+    single.action_space.seed(0)
+    steps = 0
+    start = time.perf_counter()
+    # A fault is for the run to report, at the step where the policy meets it.
+    with contextlib.suppress(EnvironmentFault):
+        while steps < 10 or (steps < 1000 and time.perf_counter() - start < MEASURING_SECONDS):
+            steps += 1
+            _, _, terminated, truncated, _ = single.step(single.action_space.sample())
+            if terminated or truncated:
+                single.reset()
+    return (time.perf_counter() - start) / max(steps, 1)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def _native(setup: EnvironmentSetup, spec: EnvSpec, num_envs: int, seed: int) -> CartPoles:
+    vector = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **setup.env_arg)
+    return CartPoles(setup.env, vector, "native", seed)
+
+
+def _replayed(
+    kind: Kind, setup: EnvironmentSetup, source: Source, num_envs: int, seed: int
+) -> ReplayedEnvironments:
+    makers = [
+        EnvironmentMaker(setup.env, source, setup.env_arg, setup.frame_stack, index)
+        for index in range(num_envs)
+    ]
+    try:
+        vector = SubprocessVectorEnv(makers) if kind == "async" else SyncVectorEnv(makers)
+    except TrainingError:
+        raise
+    except Exception as error:
+        raise TrainingError(
+            f"env = {setup.env}: {num_envs} environments can't be made ({kind}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return ReplayedEnvironments(setup.env, vector, kind, seed)
+
+
+def _narrowed(actions: Array) -> Array:
+    """Integers in the smallest type that holds them all; other arrays as they are."""
+    if not np.issubdtype(actions.dtype, np.integer) or not actions.size:
+        return actions
+    low, high = actions.min(), actions.max()
+    for dtype in (np.uint8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return actions.astype(dtype)
+    return actions

@@ -1,0 +1,239 @@
+"""Policies with a value function: networks, and what makes actions and log-probabilities of their output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainers.normalizers import RunningMoments
+from trainers.spaces import ActionSpec, BoxSpec, DiscreteSpec, ImageLayout
+from trainers.trainer import Array
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
+
+_HIDDEN_GAIN, _POLICY_GAIN, _VALUE_GAIN = math.sqrt(2), 0.01, 1.0
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+_IMAGE_FEATURES = 512
+_NATURE_SIDE = 36
+"""The smallest side that the three convolutions of Mnih et al. 2015 leave something of."""
+
+
+class CategoricalHead(nn.Module):
+    """Discrete and MultiDiscrete actions: independent choices, all their logits in one row.
+
+    Actions are int64 [B, choices], counted from 0.
+    """
+
+    def __init__(self, spec: DiscreteSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.outputs = sum(spec.sizes)
+        self._sizes = list(spec.sizes)
+        self.shape, self.dtype = (len(spec.sizes),), torch.int64
+        self._starts = np.asarray(spec.starts).reshape(spec.shape)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        # argmax of p / Exp(1) draws from p, without a Python loop or a host round trip.
+        noise = torch.empty_like(outputs).exponential_(generator=generator)
+        return self.mode(outputs - noise.log())
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return torch.stack([logits.argmax(-1) for logits in torch.split(outputs, self._sizes, -1)], -1)
+
+    def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability [B] of ``actions`` and entropy [B]."""
+        log_prob, entropy = outputs.new_zeros(()), outputs.new_zeros(())
+        for choice, logits in enumerate(torch.split(outputs, self._sizes, -1)):
+            log_probs = logits.log_softmax(-1)
+            log_prob = log_prob + log_probs.gather(-1, actions[:, choice : choice + 1]).squeeze(-1)
+            entropy = entropy - (log_probs.exp() * log_probs).sum(-1)
+        return log_prob, entropy
+
+    def shaped(self, actions: Tensor) -> Array:
+        """``actions`` as :class:`trainers.envs.vectors.Environments` takes them, [B, *shape] from 0."""
+        return _numpy(actions).reshape(-1, *self.spec.shape)
+
+    def in_space(self, actions: Tensor) -> Array:
+        """``actions`` as elements of the action space, [B, *shape]."""
+        return np.asarray(self.shaped(actions) + self._starts, self.spec.dtype)
+
+
+class GaussianHead(nn.Module):
+    """Box actions: a normal distribution whose log-deviation does not depend on the observation.
+
+    Actions are float [B, size], not clipped: their log-probability is that of what was drawn, and only
+    the environment sees them clipped to its bounds.
+    """
+
+    def __init__(self, spec: BoxSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.outputs = spec.size
+        self.shape, self.dtype = (spec.size,), torch.float32
+        self.log_std = nn.Parameter(torch.zeros(spec.size))
+
+    def sample(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        return outputs + torch.empty_like(outputs).normal_(generator=generator) * self.log_std.exp()
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability [B] of ``actions`` and entropy [B]."""
+        deviations = (actions - outputs) * (-self.log_std).exp()
+        size = self.log_std.sum() + self.outputs * _HALF_LOG_TAU
+        log_prob = -0.5 * deviations.square().sum(-1) - size
+        return log_prob, (size + 0.5 * self.outputs).expand_as(log_prob)
+
+    def shaped(self, actions: Tensor) -> Array:
+        """``actions`` as :class:`trainers.envs.vectors.Environments` takes them, [B, *shape], not clipped."""
+        return _numpy(actions).reshape(-1, *self.spec.shape)
+
+    def in_space(self, actions: Tensor) -> Array:
+        """``actions`` as elements of the action space, [B, *shape], within its bounds."""
+        low, high = (np.asarray(bound) for bound in (self.spec.low, self.spec.high))
+        clipped = np.clip(_numpy(actions), low, high).reshape(-1, *self.spec.shape)
+        return np.asarray(clipped, self.spec.dtype)
+
+
+class Policy(nn.Module):
+    """Action distribution and value of an observation.
+
+    Plain observations go through an actor and a critic of their own, multi-layer perceptrons of
+    ``hidden_sizes``. Images (:func:`trainers.spaces.image_layout`) go through convolutions that actor and
+    critic share (Mnih et al. 2015), from which each reads with one layer. Initialised orthogonally, gain
+    √2 in hidden layers, 0.01 for the actor's and 1 for the critic's output; biases 0.
+
+    All methods take raw observations [B, *shape]: ``normalizer``, when there is one, belongs to the policy.
+    """
+
+    def __init__(
+        self,
+        observation: BoxSpec,
+        action: ActionSpec,
+        *,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        normalize_observations: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.observation, self.action = observation, action
+        self.head: CategoricalHead | GaussianHead
+        self.head = CategoricalHead(action) if isinstance(action, DiscreteSpec) else GaussianHead(action)
+        self.features: nn.Module | None = None
+        self.normalizer: RunningMoments | None = None
+        if layout := observation.image:
+            # Images are brought to 0…1 by their bounds; a running deviation per pixel helps nobody.
+            self.features = _convolutions(layout, observation.range, generator)
+            inputs, sizes = _IMAGE_FEATURES, []
+        else:
+            inputs, sizes = observation.size, list(hidden_sizes)
+            self.normalizer = RunningMoments((observation.size,)) if normalize_observations else None
+        self.actor = _perceptron([inputs, *sizes, self.head.outputs], activation, _POLICY_GAIN, generator)
+        self.critic = _perceptron([inputs, *sizes, 1], activation, _VALUE_GAIN, generator)
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """What observations are kept as: bytes stay bytes, anything else becomes float32."""
+        return torch.uint8 if self.observation.dtype == "uint8" else torch.float32
+
+    def act(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw an action for each observation."""
+        return self.head.sample(self.actor(self._inputs(observations)), generator)
+
+    def greedy(self, observations: Tensor) -> Tensor:
+        """The most probable action for each observation; for Box actions the mean."""
+        return self.head.mode(self.actor(self._inputs(observations)))
+
+    def value(self, observations: Tensor) -> Tensor:
+        """V(s) for each observation, [B]."""
+        value: Tensor = self.critic(self._inputs(observations)).squeeze(-1)
+        return value
+
+    def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability of ``actions``, entropy and value, each [B], with their gradients."""
+        inputs = self._inputs(observations)
+        log_prob, entropy = self.head.evaluate(self.actor(inputs), actions)
+        return log_prob, entropy, self.critic(inputs).squeeze(-1)
+
+    def normalizer_rows(self, observations: Tensor) -> Tensor:
+        """``observations`` [B, *shape] as ``normalizer.update`` takes them, [B, size]."""
+        return observations.reshape(-1, self.observation.size)
+
+    def _inputs(self, observations: Tensor) -> Tensor:
+        if self.features is not None:
+            features: Tensor = self.features(observations)
+            return features
+        rows = self.normalizer_rows(observations)
+        rows = rows if rows.is_floating_point() else rows.float()
+        return self.normalizer(rows) if self.normalizer is not None else rows
+
+
+class _Images(nn.Module):
+    """Observations in any of the orders of :class:`ImageLayout` to [B, frames × channels, H, W] in 0…1."""
+
+    def __init__(self, layout: ImageLayout, bounds: tuple[float, float] | None) -> None:
+        super().__init__()
+        self.layout = layout
+        self.low, self.high = bounds or (0.0, 1.0)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        layout = self.layout
+        if layout.channels_last:
+            images = observations.reshape(-1, layout.frames, layout.height, layout.width, layout.channels)
+            images = images.permute(0, 1, 4, 2, 3)
+        else:
+            images = observations
+        images = images.reshape(-1, layout.frames * layout.channels, layout.height, layout.width)
+        return (images.float() - self.low) / (self.high - self.low)
+
+
+def _convolutions(
+    layout: ImageLayout, bounds: tuple[float, float] | None, generator: torch.Generator | None
+) -> nn.Sequential:
+    # (channels, kernel, stride, padding); images too small for the published network get 3 × 3 kernels.
+    plan = ((32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0))
+    if min(layout.height, layout.width) < _NATURE_SIDE:
+        plan = ((32, 3, 2, 1), (64, 3, 2, 1), (64, 3, 1, 1))
+    channels, height, width = layout.frames * layout.channels, layout.height, layout.width
+    layers: list[nn.Module] = [_Images(layout, bounds)]
+    for outputs, kernel, stride, padding in plan:
+        convolution = nn.Conv2d(channels, outputs, kernel, stride, padding)
+        layers += [_initialized(convolution, _HIDDEN_GAIN, generator), nn.ReLU()]
+        channels = outputs
+        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+    linear = nn.Linear(channels * height * width, _IMAGE_FEATURES)
+    return nn.Sequential(*layers, nn.Flatten(), _initialized(linear, _HIDDEN_GAIN, generator), nn.ReLU())
+
+
+def _perceptron(
+    sizes: Sequence[int], activation: str, output_gain: float, generator: torch.Generator | None
+) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=2):
+        last = number == len(sizes)
+        gain = output_gain if last else _HIDDEN_GAIN
+        layers.append(_initialized(nn.Linear(inputs, outputs), gain, generator))
+        if not last:
+            layers.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*layers)
+
+
+def _initialized(
+    layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator | None
+) -> nn.Linear | nn.Conv2d:
+    nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _numpy(actions: Tensor) -> Array:
+    array: Array = actions.detach().cpu().numpy()
+    return array

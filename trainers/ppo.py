@@ -1,0 +1,375 @@
+"""Proximal policy optimization with the clipped objective (Schulman et al. 2017, arXiv:1707.06347).
+
+    repeat until total_steps:
+        collect T steps of N environments under the policy π_old; rows that only reset have weight 0
+        values V and log-probabilities log π_old of all rows, with the weights they were drawn with
+        advantages A: GAE(γ, λ), bootstrapped with V where an episode was truncated; targets = A + V
+        repeat `epochs` times:
+            for each minibatch of the shuffled rows:
+                r = π(a|s) ⁄ π_old(a|s)
+                loss = −E[min(r A, clip(r, 1 − ε, 1 + ε) A)]
+                       + value_coef ½ E[(V − target)²] − entropy_coef E[entropy of π]
+                stop the epochs when approx KL > 1.5 target_kl
+                scale the gradient down to max_grad_norm; one step of Adam
+        take the rollout into the running normalisers
+
+E is the mean over rows of weight 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainers.advantages import explained_variance, generalized_advantages, normalized
+from trainers.declarations import Value
+from trainers.envs.vectors import make_environments
+from trainers.evaluation import Evaluator
+from trainers.hyperparameters import PPOHyperparameters, PPOSetup
+from trainers.normalizers import RewardNormalizer
+from trainers.policies import Policy
+from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
+from trainers.rollout import EPISODES_REPORTED, Collector, Rollout
+from trainers.settings import LinearSchedule, LiveSettings
+from trainers.spaces import action_spec, observation_spec
+from trainers.trainer import Array, Iteration, Progress, State, TrainingError
+
+_ADAM_EPSILON = 1e-5
+_MEASURED = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "ratio_max", "grad_norm")
+
+_MUST_BE_FINITE = {
+    "policy_loss": "policy loss",
+    "value_loss": "value loss",
+    "entropy": "entropy",
+    "grad_norm": "gradient norm",
+}
+
+
+class Minibatch(NamedTuple):
+    """Rows of a rollout, each [B, …]; ``log_probs`` and ``values`` are those from before the update."""
+
+    observations: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    advantages: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+class PPO:
+    """PPO as an iterator; see :class:`trainers.trainer.Trainer` for the interface."""
+
+    def __init__(self, setup: PPOSetup, hyperparameters: PPOHyperparameters) -> None:
+        self.setup = setup
+        self.device = _device(setup.device)
+        torch.set_num_threads(setup.threads)
+        # A copy: schedules and changes write into it.
+        h = replace(hyperparameters)
+        self.settings = LiveSettings(h, _schedules(h))
+        self.environments = make_environments(setup, h.num_envs, seed_for(setup.seed, "environments"))
+        try:
+            self.policy = Policy(
+                observation_spec(self.environments.observation_space),
+                action_spec(self.environments.action_space),
+                hidden_sizes=h.hidden_sizes,
+                activation=h.activation,
+                normalize_observations=h.normalize_observations,
+                generator=torch_generator(setup.seed, "initialisation"),
+            ).to(self.device)
+            self.reward_normalizer = RewardNormalizer(h.num_envs) if h.normalize_rewards else None
+            self.optimizer = torch.optim.Adam(
+                self.policy.parameters(), h.learning_rate, eps=_ADAM_EPSILON, fused=True
+            )
+            self.generators = {
+                "actions": torch.Generator(self.device).manual_seed(seed_for(setup.seed, "actions")),
+                "minibatches": torch_generator(setup.seed, "minibatches"),
+            }
+            self.collector = Collector(self.environments, self.policy, h.rollout_steps, self.device)
+        except BaseException:
+            self.environments.close()
+            raise
+        self._iteration = self._steps = 0
+        self._solved_said = False
+        self._evaluations: Evaluator | None = None
+
+    # -- one iteration ------------------------------------------------------------------------------------
+
+    def step(self) -> Iteration:
+        began = perf_counter()
+        self._iteration += 1
+        self.settings.advance(self._steps)
+        h = self.settings.values
+        for group in self.optimizer.param_groups:
+            group["lr"] = h.learning_rate
+
+        rollout = self.collector.collect(self.generators["actions"])
+        self._steps += rollout.steps
+        collected = perf_counter()
+        batch = self._batch(rollout)
+        measured, fault = self._update(batch)
+        if self.policy.normalizer is not None:
+            rows = self.policy.normalizer_rows(batch.observations)
+            self.policy.normalizer.update(rows, batch.weights)
+        learned = perf_counter()
+
+        metrics = self.collector.episodes.metrics()
+        metrics |= {f"train/{name}": value for name, value in measured.items()}
+        explained = explained_variance(batch.values, batch.targets, batch.weights)
+        if explained is not None:
+            metrics["train/explained_variance"] = explained
+        metrics |= {"train/learning_rate": h.learning_rate, "train/clip_epsilon": h.clip_epsilon}
+        if h.eval_every and (self._iteration % h.eval_every == 0 or self.finished):
+            metrics |= self._evaluator(h.eval_episodes)(self.policy).metrics()
+        seconds = perf_counter() - began
+        metrics |= {
+            "time/fps": rollout.steps / seconds,
+            "time/steps": float(self._steps),
+            "time/iteration_seconds": seconds,
+            "time/env_seconds": collected - began,
+            "time/learn_seconds": learned - collected,
+        }
+        return Iteration(self._iteration, metrics, fault, self._events())
+
+    @torch.no_grad()
+    def _batch(self, rollout: Rollout) -> Minibatch:
+        """The whole rollout as rows [T × N, …], with advantages and value targets."""
+        h = self.settings.values
+        rewards = rollout.rewards
+        if self.reward_normalizer is not None:
+            rewards = self.reward_normalizer(rewards, rollout.done, rollout.weights, h.gamma)
+        to_device = (rewards.astype("float32"), rollout.terminated, rollout.done, rollout.weights)
+        rewards_, terminated, done, weights = (torch.from_numpy(array).to(self.device) for array in to_device)
+
+        observations, actions = rollout.observations[:-1].flatten(0, 1), rollout.actions.flatten(0, 1)
+        log_probs, _, values = self._in_parts(observations, actions)
+        last_values = self.policy.value(rollout.observations[-1])
+        values = torch.cat((values.reshape(rewards.shape), last_values[None]))
+        advantages = generalized_advantages(rewards_, values, terminated, done, h.gamma, h.gae_lambda)
+        values, advantages = values[:-1].flatten(), advantages.flatten()
+        targets = advantages + values
+        return Minibatch(observations, actions, log_probs, values, advantages, targets, weights.flatten())
+
+    def _in_parts(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        """``policy.evaluate`` in parts of a minibatch's size, so that images need no more memory than it."""
+        size = self.settings.values.minibatch_size
+        parts = zip(torch.split(observations, size), torch.split(actions, size), strict=True)
+        results = zip(*(self.policy.evaluate(*part) for part in parts), strict=True)
+        return tuple(torch.cat(result) for result in results)
+
+    def _update(self, batch: Minibatch) -> tuple[dict[str, float], str | None]:
+        """The epochs over ``batch``: what was measured, mean over minibatches; the fault that ended them."""
+        h = self.settings.values
+        rows: list[dict[str, float]] = []
+        fault = None
+        for epoch, number, minibatch in self._minibatches(batch):
+            measured = dict(zip(_MEASURED, gradients(self.policy, minibatch, h).tolist(), strict=True))
+            rows.append(measured)
+            if fault := _fault(measured, epoch, number):
+                break
+            if h.target_kl is not None and measured["approx_kl"] > 1.5 * h.target_kl:
+                break
+            clip_gradients(self.policy, measured["grad_norm"], h.max_grad_norm)
+            self.optimizer.step()
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in _MEASURED}
+        means["ratio_max"] = max(row["ratio_max"] for row in rows)
+        return means, fault
+
+    def _minibatches(self, batch: Minibatch) -> Iterator[tuple[int, int, Minibatch]]:
+        """Epoch and number, from 1, and rows of each minibatch; every epoch shuffles anew."""
+        h = self.settings.values
+        for epoch in range(1, h.epochs + 1):
+            order = torch.randperm(len(batch.weights), generator=self.generators["minibatches"])
+            parts = order.to(self.device).reshape(-1, h.minibatch_size)
+            for number, chosen in enumerate(parts.unbind(), start=1):
+                yield epoch, number, Minibatch(*(rows[chosen] for rows in batch))
+
+    def _evaluator(self, episodes: int) -> Evaluator:
+        if self._evaluations is None or self._evaluations.episodes != episodes:
+            if self._evaluations is not None:
+                self._evaluations.close()
+            seed = seed_for(self.setup.seed, "evaluation")
+            self._evaluations = Evaluator(self.setup, episodes, seed, kind=self.environments.kind)
+        return self._evaluations
+
+    def _events(self) -> tuple[str, ...]:
+        mean, threshold = self.collector.episodes.mean, self.environments.reward_threshold
+        if self._solved_said or mean is None or threshold is None or mean < threshold:
+            return ()
+        self._solved_said = True
+        over = f"over the last {EPISODES_REPORTED} episodes"
+        return (f"solved: mean return {mean:.1f} {over}, threshold {threshold:g}",)
+
+    # -- the interface of a trainer -----------------------------------------------------------------------
+
+    @property
+    def iteration(self) -> int:
+        return self._iteration
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self._steps, self.settings.values.total_steps, "steps")
+
+    @property
+    def finished(self) -> str | None:
+        until, mean = self.settings.values.until, self.collector.episodes.mean
+        if until is not None and mean is not None and mean >= until:
+            return f"mean return {mean:.1f} over the last {EPISODES_REPORTED} episodes, until = {until:g}"
+        if self._steps >= self.settings.values.total_steps:
+            return f"trained for {self._steps} steps, total_steps = {self.settings.values.total_steps}"
+        return None
+
+    def change(self, changes: Mapping[str, Value], *, rebase: bool = False) -> dict[str, tuple[Value, Value]]:
+        return self.settings.change(changes, rebase=rebase)
+
+    def decisions(self) -> dict[str, Any]:
+        return {"vector": self.environments.kind, "threads": self.setup.threads}
+
+    def state(self) -> State:
+        weights = {name: _array(tensor) for name, tensor in self.policy.state_dict().items()}
+        tensors, numbers = self.collector.state()
+        for name, parameter in self.policy.named_parameters():
+            for moment, tensor in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{moment}"] = _array(tensor)
+        if self.reward_normalizer is not None:
+            moments = self.reward_normalizer.moments.state_dict()
+            weights |= {f"reward_normalizer.{name}": _array(tensor) for name, tensor in moments.items()}
+            tensors["reward_normalizer.returns"] = self.reward_normalizer.returns.copy()
+        numbers |= {
+            "iteration": self._iteration,
+            "steps": self._steps,
+            "solved_said": self._solved_said,
+            "settings": self.settings.state(),
+            "generators": {purpose: torch_state(generator) for purpose, generator in self.generators.items()},
+            "spaces": {
+                "observation": self.policy.observation.to_json(),
+                "action": self.policy.action.to_json(),
+            },
+        }
+        return State(weights, tensors, numbers)
+
+    def restore(self, state: State) -> str | None:
+        weights = {name: torch.tensor(array) for name, array in state.weights.items()}
+        prefix = "reward_normalizer."
+        if self.reward_normalizer is not None:
+            own = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+            self.reward_normalizer.moments.load_state_dict(own)
+            returns = state.tensors["reward_normalizer.returns"]
+            if len(returns) == len(self.reward_normalizer.returns):
+                self.reward_normalizer.returns = returns.copy()
+        self.policy.load_state_dict({name: weights[name] for name in weights if not name.startswith(prefix)})
+        self._restore_optimizer(state.tensors)
+        numbers = state.numbers
+        self._iteration, self._steps = numbers["iteration"], numbers["steps"]
+        self._solved_said = numbers["solved_said"]
+        self.settings.restore(numbers["settings"])
+        for purpose, generator in self.generators.items():
+            restore_torch(generator, numbers["generators"][purpose])
+        return self.collector.restore(state.tensors, numbers)
+
+    def _restore_optimizer(self, tensors: Mapping[str, Array]) -> None:
+        self.optimizer.state.clear()
+        for name, parameter in self.policy.named_parameters():
+            prefix = f"optimizer.{name}."
+            for key in tensors:
+                if key.startswith(prefix) and "." not in (moment := key.removeprefix(prefix)):
+                    # A copy: Adam writes into its moments, and the arrays may be the caller's.
+                    self.optimizer.state[parameter][moment] = torch.tensor(tensors[key], device=self.device)
+
+    def close(self) -> None:
+        self.environments.close()
+        if self._evaluations is not None:
+            self._evaluations.close()
+
+
+def surrogate_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[Tensor, Tensor]:
+    """The loss of one minibatch, and what is measured on the way: ``_MEASURED`` up to the gradient's norm."""
+    log_probs, entropy, values = policy.evaluate(batch.observations, batch.actions)
+    shares = batch.weights / batch.weights.sum().clamp(min=1)
+
+    advantages = normalized(batch.advantages, shares) if h.normalize_advantages else batch.advantages
+    log_ratio = log_probs - batch.log_probs
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - h.clip_epsilon, 1 + h.clip_epsilon)
+    policy_loss = -(shares * torch.minimum(ratio * advantages, clipped * advantages)).sum()
+
+    errors = (values - batch.targets).square()
+    if h.value_clip_epsilon is not None:
+        moved = (values - batch.values).clamp(-h.value_clip_epsilon, h.value_clip_epsilon)
+        errors = torch.maximum(errors, (batch.values + moved - batch.targets).square())
+    value_loss = 0.5 * (shares * errors).sum()
+    entropy_mean = (shares * entropy).sum()
+    loss = policy_loss + h.value_coef * value_loss - h.entropy_coef * entropy_mean
+
+    with torch.no_grad():
+        # k3 of Schulman, "Approximating KL Divergence": unbiased and never negative.
+        approx_kl = (shares * ((ratio - 1) - log_ratio)).sum()
+        clip_fraction = (shares * ((ratio - 1).abs() > h.clip_epsilon)).sum()
+        ratio_max = (ratio * batch.weights).amax()
+        measured = torch.stack((policy_loss, value_loss, entropy_mean, approx_kl, clip_fraction, ratio_max))
+    return loss, measured
+
+
+def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Tensor:
+    """Set every parameter's ``grad`` to that of the loss on ``batch``; returns ``_MEASURED``, one tensor.
+
+    One tensor, so that reading it costs one transfer from the device.
+    """
+    policy.zero_grad(set_to_none=True)
+    loss, measured = surrogate_loss(policy, batch, h)
+    torch.autograd.backward(loss)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in policy.parameters() if p.grad is not None])
+    return torch.cat((measured, norm[None]))
+
+
+@torch.no_grad()
+def clip_gradients(policy: Policy, norm: float, max_norm: float | None) -> None:
+    """Scale all gradients, whose global norm is ``norm``, down to ``max_norm``."""
+    if max_norm is not None and norm > max_norm:
+        grads = [parameter.grad for parameter in policy.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(grads, max_norm / (norm + 1e-6))
+
+
+def _fault(measured: Mapping[str, float], epoch: int, number: int) -> str | None:
+    """Which losses or gradients are not finite, and where, in words."""
+    broken = [
+        f"{words} = {measured[name]:g}"
+        for name, words in _MUST_BE_FINITE.items()
+        if not math.isfinite(measured[name])
+    ]
+    if not broken:
+        return None
+    where = f"in minibatch {number} of epoch {epoch}"
+    return f"{', '.join(broken)} {where}; this and the rest of the update were skipped"
+
+
+def _schedules(h: PPOHyperparameters) -> dict[str, LinearSchedule]:
+    if h.anneal == "none":
+        return {}
+    horizon = h.anneal_steps or h.total_steps
+    initial = {name: getattr(h, name) for name in h.annealed}
+    return {name: LinearSchedule(value, value * h.anneal_floor, horizon) for name, value in initial.items()}
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().cpu().numpy().copy()
+    return array
+
+
+def _device(name: str) -> torch.device:
+    """The device called ``name``. Raises :class:`TrainingError` when it is unknown or not there."""
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (kind == "cpu" and number) or not (number.isdigit() or name == kind):
+        raise TrainingError(f"device = {name}: must be cpu, cuda or cuda:N")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise TrainingError(f"device = {name}: no CUDA device is available; use --device cpu")
+        if number and int(number) >= torch.cuda.device_count():
+            raise TrainingError(f"device = {name}: must be below cuda:{torch.cuda.device_count()}")
+    return torch.device(name)

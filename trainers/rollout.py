@@ -1,0 +1,154 @@
+"""Collecting experience: environments stepped side by side under the policy, and the episodes they end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.envs.vectors import Environments
+from trainers.policies import Policy
+from trainers.trainer import Array
+
+EPISODES_REPORTED = 100
+"""Returns and lengths are means over this many of the newest episodes."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of N environments, on the policy's device.
+
+    ``observations`` [T + 1, N, …] as the environments gave them, the last row still without an action;
+    ``actions`` [T, N, …] as drawn; ``rewards`` (raw), ``terminated``, ``done`` (terminated or truncated)
+    and ``weights``, NumPy [T, N].
+
+    Environments reset on the step after an episode's end: the row after a done one shows the episode's
+    final observation, its action went nowhere, and its weight is 0; every other row's is 1.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Array
+    terminated: Array
+    done: Array
+    weights: Array
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken; rows of weight 0 are none."""
+        return int(self.weights.sum())
+
+
+class Collector:
+    """Steps ``environments`` and remembers where they stand between rollouts.
+
+    Its buffers are used again: a :class:`Rollout` is good until the next one is collected.
+    """
+
+    def __init__(self, environments: Environments, policy: Policy, steps: int, device: torch.device) -> None:
+        self.environments, self.policy = environments, policy
+        count, shape = environments.num_envs, policy.observation.shape
+        self.observations = torch.zeros(steps + 1, count, *shape, dtype=policy.stored_dtype, device=device)
+        self.actions = torch.zeros(steps, count, *policy.head.shape, dtype=policy.head.dtype, device=device)
+        # The way to the device: one copy a step, from page-locked memory where that makes it faster.
+        self.arrived = torch.zeros(count, *shape, dtype=policy.stored_dtype, pin_memory=device.type == "cuda")
+        self.rewards = np.zeros((steps, count))
+        self.terminated = np.zeros((steps, count), np.float32)
+        self.done = np.zeros((steps, count), np.float32)
+        self.weights = np.zeros((steps, count), np.float32)
+        self.episodes = Episodes(count)
+        environments.reset()
+
+    @torch.no_grad()
+    def collect(self, generator: torch.Generator) -> Rollout:
+        """Act for the rollout's length. Raises what the environments raise."""
+        self.episodes.ended_now.clear()
+        latest = self.environments.latest
+        for t in range(len(self.rewards)):
+            self.weights[t] = ~(latest.terminated | latest.truncated)
+            actions = self.policy.act(self._observe(t, latest.observations), generator)
+            self.actions[t] = actions
+            latest = self.environments.step(self.policy.head.shaped(actions))
+            ended = latest.terminated | latest.truncated
+            self.rewards[t], self.terminated[t], self.done[t] = latest.rewards, latest.terminated, ended
+            self.episodes.add(latest.rewards, self.weights[t], ended)
+        self._observe(len(self.rewards), latest.observations)
+        return Rollout(
+            self.observations, self.actions, self.rewards, self.terminated, self.done, self.weights
+        )
+
+    def _observe(self, t: int, observations: Array) -> Tensor:
+        self.arrived.numpy()[...] = observations
+        return self.observations[t].copy_(self.arrived, non_blocking=True)
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Where environments and running episodes stand, as arrays and JSON values."""
+        tensors, numbers = self.environments.state()
+        tensors = {f"environments.{name}": array for name, array in tensors.items()}
+        for name in ("returns", "lengths"):
+            tensors[f"episodes.{name}"] = getattr(self.episodes, name).copy()
+        return tensors, {"environments": numbers, "episodes": self.episodes.numbers()}
+
+    def restore(self, tensors: Mapping[str, Array], numbers: Mapping[str, Any]) -> str | None:
+        """Go on from ``state()``; why the environments may not go on exactly, or ``None``."""
+        prefix = "environments."
+        own = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+        reason = self.environments.restore(own, numbers["environments"])
+        self.episodes.restore(tensors["episodes.returns"], tensors["episodes.lengths"], numbers["episodes"])
+        return reason
+
+
+class Episodes:
+    """Returns and lengths of the running episodes, and of the newest 100 that ended."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.returns: Array = np.zeros(num_envs)
+        self.lengths: Array = np.zeros(num_envs)
+        self.last_returns: deque[float] = deque(maxlen=EPISODES_REPORTED)
+        self.last_lengths: deque[float] = deque(maxlen=EPISODES_REPORTED)
+        self.count = 0
+        self.ended_now: list[float] = []
+
+    def add(self, rewards: Array, weights: Array, ended: Array) -> None:
+        """Take in one step of every environment; rows of weight 0 have reward 0 and no length."""
+        self.returns += rewards
+        self.lengths += weights
+        if ended.any():
+            self.last_returns.extend(self.returns[ended].tolist())
+            self.last_lengths.extend(self.lengths[ended].tolist())
+            self.ended_now.extend(self.returns[ended].tolist())
+            self.count += int(ended.sum())
+            self.returns[ended] = 0
+            self.lengths[ended] = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Mean return over the last 100 episodes; ``None`` until 100 have ended."""
+        return float(np.mean(self.last_returns)) if len(self.last_returns) == EPISODES_REPORTED else None
+
+    def metrics(self) -> dict[str, float]:
+        values = {"rollout/episodes": float(self.count)}
+        if self.last_returns:
+            values["rollout/ep_rew_mean"] = float(np.mean(self.last_returns))
+            values["rollout/ep_len_mean"] = float(np.mean(self.last_lengths))
+        if self.ended_now:
+            values["rollout/ep_rew_min"] = min(self.ended_now)
+            values["rollout/ep_rew_max"] = max(self.ended_now)
+        return values
+
+    def numbers(self) -> dict[str, Any]:
+        """What :meth:`restore` needs beside the two arrays of running episodes, as JSON values."""
+        return {"count": self.count, "returns": list(self.last_returns), "lengths": list(self.last_lengths)}
+
+    def restore(self, returns: Array, lengths: Array, numbers: Mapping[str, Any]) -> None:
+        """Go on from ``numbers()``; another number of environments begins its episodes anew."""
+        if len(returns) == len(self.returns):
+            self.returns, self.lengths = np.array(returns), np.array(lengths)
+        self.last_returns = deque(numbers["returns"], maxlen=EPISODES_REPORTED)
+        self.last_lengths = deque(numbers["lengths"], maxlen=EPISODES_REPORTED)
+        self.count = numbers["count"]
