@@ -7,9 +7,9 @@ line, in a pipe a plain line every few seconds, with ``json`` the journal's reco
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, TextIO
 
 import orjson
@@ -23,11 +23,13 @@ from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import number
 from metarl_tui.text import clean, duration, short_number
 from metarl_tui.worker.interruption import Interruption
+from trainers.declarations import as_json
 from trainers.hyperparameters import TRAINERS
 from trainers.metrics import metric
 
 LINE_SECONDS = 5.0
 FRAME_SECONDS = 0.2
+BAR_COLUMNS = 16
 
 
 def train_here(
@@ -44,7 +46,8 @@ def train_here(
 
     order = AskedAtStart(asked, rebase, os.urandom(6).hex(), sender()) if asked else None
     if json:
-        return train(folder, interruption, attended=False, asked=order, observer=_print_json)
+        observer = _JsonLines(interruption).observe
+        return train(folder, interruption, attended=False, asked=order, observer=observer)
     report = _on_terminal(folder) if sys.stdout.isatty() else _InPipe(folder)
     interruption.before_exit = report.close
     try:
@@ -55,9 +58,23 @@ def train_here(
         report.summarise()
 
 
-def _print_json(record: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(record) + b"\n")
-    sys.stdout.buffer.flush()
+class _JsonLines:
+    """The journal's records on standard output; when nobody reads them any more the run ends, saved."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+        self._read = True
+
+    def observe(self, record: dict[str, Any]) -> None:
+        try:
+            if self._read:
+                sys.stdout.buffer.write(orjson.dumps(record) + b"\n")
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            self._read = False
+            self._interruption.signal = signal.SIGPIPE
+            # Python flushes standard output once more as it exits, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Report:
@@ -68,10 +85,9 @@ class _Report:
         self.out = out
         self.entry = TRAINERS[folder.config.trainer]
         self.values: dict[str, float] = {}
-        self.total = 0
         self.iteration = 0
-        self.state = "starting"
-        self._hyperparameters = dict(folder.config.hyperparameters)
+        self.started = False
+        self._hyperparameters = {**as_json(self.entry.hyperparameters()), **folder.config.hyperparameters}
 
     def observe(self, record: dict[str, Any]) -> None:
         match record["kind"]:
@@ -80,9 +96,12 @@ class _Report:
                 self.values.update({key: number(value) for key, value in record["values"].items()})
                 self.progressed()
             case "status":
-                self.state = record["state"]
-                if self.state not in ("starting", "started"):
-                    self.say(f"{self.state}{_because(record)}")
+                # What ends before it has started is an error, which whoever called prints.
+                if record["state"] == "started":
+                    self.started = True
+                    self.introduce()
+                elif self.started:
+                    self.say(f"{record['state']}{_because(record)}")
             case "note":
                 self.say(f"iteration {record['iteration']}: {clean(record['text'])}")
             case "control":
@@ -104,11 +123,16 @@ class _Report:
     def numbers(self) -> str:
         """The key numbers of the newest iteration on one line."""
         shown = [
-            f"{metric(key).title} {short_number(self.values[key])}" for key in self.entry.charts[:4] if key in self.values
+            f"{metric(key).title} {short_number(self.values[key])}"
+            for key in self.entry.charts[:4]
+            if key in self.values
         ]
         if "time/fps" in self.values:
             shown.append(f"{short_number(self.values['time/fps'])} steps/s")
         return "  ".join(shown)
+
+    def introduce(self) -> None:
+        self.say(f"run {self.folder.short_id} in {clean(self.folder.path)}")
 
     def progressed(self) -> None: ...
 
@@ -126,13 +150,11 @@ class _InPipe(_Report):
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder, sys.stdout)
         self._next = 0.0
-        self._clock: Callable[[], float] = time.monotonic
-        self.say(f"run {folder.short_id} in {clean(folder.path)}")
 
     def progressed(self) -> None:
-        if self._clock() < self._next:
+        if time.monotonic() < self._next:
             return
-        self._next = self._clock() + LINE_SECONDS
+        self._next = time.monotonic() + LINE_SECONDS
         self.say(f"iteration {self.iteration}  {self.share:.0%}  {self.numbers()}")
 
     def summarise(self) -> None:
@@ -150,7 +172,10 @@ class _OnTerminal(_Report):
         self._began = time.monotonic()
         self._from: float | None = None
         live.start()
-        self.say(f"run {folder.short_id} · steer it from another terminal: metarl-tui open {folder.short_id}")
+
+    def introduce(self) -> None:
+        short = self.folder.short_id
+        self.say(f"run {short} · steer it from another terminal: metarl-tui open {short}")
 
     def progressed(self) -> None:
         now = time.monotonic()
@@ -177,19 +202,23 @@ class _OnTerminal(_Report):
         reader = JournalReader(self.folder.journal)
         while (records := reader.read()) or not reader.at_end:
             tape.extend(records)
-        print(summary_charts(tape, list(self.entry.charts[:4]), self._live.console.width), file=self.out)
+        width, colour = self._live.console.width, not self._live.console.no_color
+        charts = summary_charts(tape, list(self.entry.charts[:4]), width, colour=colour)
+        print(charts, file=self.out)
         self.say(f"metarl-tui replay {self.folder.short_id}")
 
     def _line(self) -> Table:
         done = self.share - (self._from or 0.0)
-        left = (time.monotonic() - self._began) * (1 - self.share) / done if done > 0 else 0.0
+        left = (time.monotonic() - self._began) * (1 - self.share) / done if done > 0 else None
         line = Table.grid(padding=(0, 2))
+        for _ in range(3):
+            line.add_column(no_wrap=True)
+        line.add_column(no_wrap=True, overflow="ellipsis")
         line.add_row(
             Text(f"iteration {self.iteration}"),
-            ProgressBar(total=1.0, completed=self.share, width=24),
-            Text(f"{self.share:.0%}"),
+            ProgressBar(total=1.0, completed=self.share, width=BAR_COLUMNS),
+            Text(f"{duration(left)} left" if left is not None else f"{self.share:.0%}"),
             Text(self.numbers()),
-            Text(f"{duration(left)} left" if done > 0 else ""),
         )
         return line
 

@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
 
 
 def short_number(number: float) -> str:
-    """A number in about five columns: ``0.0042``, ``-0.003``, ``487``, ``24k``, ``3.1M``, ``2.5e-4``, ``nan``."""
+    """A number in about five columns: ``0.0042``, ``-0.003``, ``487``, ``24k``, ``2.5e-4``, ``nan``."""
     if number != number or number in (float("inf"), float("-inf")):
         return str(number)
     size = abs(number)

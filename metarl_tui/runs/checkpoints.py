@@ -208,14 +208,18 @@ def remove(folder: RunFolder, checkpoint: Checkpoint) -> None:
     shutil.rmtree(aside)
 
 
-def remove_above(folder: RunFolder, iteration: int) -> list[int]:
-    """Remove the checkpoints of later iterations: after a resume from ``iteration`` they no longer belong.
+def set_aside_above(folder: RunFolder, iteration: int) -> list[int]:
+    """Rename the checkpoints of later iterations to ``<name>.damaged``; the iterations they were of.
 
-    Returns the iterations removed. Raises :class:`OSError`.
+    A run that goes on from ``iteration`` writes these iterations anew. Those that stood there could not be
+    read, which may have been the disk's fault and not theirs. Raises :class:`OSError`.
     """
     later = [checkpoint for checkpoint in listed(folder) if checkpoint.iteration > iteration]
     for checkpoint in later:
-        remove(folder, checkpoint)
+        aside = checkpoint.path.with_name(f"{checkpoint.path.name}.damaged")
+        if aside.exists():
+            shutil.rmtree(aside)
+        checkpoint.path.rename(aside)
     return [checkpoint.iteration for checkpoint in later]
 
 

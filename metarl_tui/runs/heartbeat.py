@@ -55,8 +55,9 @@ class Heartbeat:
 class Heart:
     """Beats in a thread of its own from construction until :meth:`stop`.
 
-    ``message`` and ``state`` may be set at any time and show with the next beat, or at once with
-    :meth:`beat`. Raises :class:`RunError` when the file can't be made.
+    ``message`` (what the worker waits for, where the journal can't say it) and ``state`` may be set at any
+    time; they show with the next beat, or at once with :meth:`beat`. Raises :class:`RunError` when the file
+    can't be made.
     """
 
     def __init__(self, folder: RunFolder, interval: float = INTERVAL) -> None:

@@ -47,7 +47,7 @@ START_LIMIT = 120.0
 
 @dataclass
 class Standing:
-    """How a run stands. ``alive``: somebody is there to answer requests."""
+    """How a run stands. ``alive``: its process is there, also while it leaves after an ended state."""
 
     state: str
     """starting, running, paused, failed, stopped, finished, stalled, lost or unknown."""
@@ -189,15 +189,20 @@ def observe(folder: RunFolder, last_status: dict[str, Any] | None = None) -> Sta
 
 
 def _said(beat: Heartbeat | None, status: dict[str, Any] | None) -> tuple[str, str]:
-    """What the worker says it is doing: the heartbeat's word goes before the journal's, which may be full."""
-    if beat is not None and beat.state:
-        why = beat.message or (_why(status) if status and status["state"] == beat.state else "")
-        return beat.state, why
-    message = beat.message if beat else ""
-    if status is None:
-        return "starting", message
-    state = "running" if status["state"] == "started" else status["state"]
-    return state, message or _why(status)
+    """What the worker says it is doing, and why.
+
+    The newer word of heartbeat and journal counts: nothing can be written to the journal while the disk is
+    full. A message in the heartbeat says what the worker waits for.
+    """
+    state, why = (status["state"], _why(status)) if status else ("starting", "")
+    newer = beat is not None and (status is None or beat.wall >= status.get("time", 0.0))
+    if beat is not None and newer and beat.state and beat.state != state:
+        state, why = beat.state, ""
+    if state == "started":
+        state = "running"
+    if beat is not None and beat.message:
+        return "paused" if state == "running" else state, beat.message
+    return state, why
 
 
 def _why(status: dict[str, Any]) -> str:

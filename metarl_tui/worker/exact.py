@@ -44,10 +44,10 @@ def read_history(folder: RunFolder) -> History:
         for record in records:
             if record["kind"] == "status" and record.get("state") == "started" and not history.decisions:
                 history.decisions = dict(record.get("decisions") or {})
-            if change := _applied_by_hand(record):
-                if change.request not in seen:
-                    seen.add(str(change.request))
-                    history.changes.append(change)
+            change = _applied_by_hand(record)
+            if change and change.request not in seen:
+                seen.add(str(change.request))
+                history.changes.append(change)
     return history
 
 
@@ -58,7 +58,8 @@ def find_past(folder: RunFolder) -> Past:
         return Past()
     checkpoint, contents, damaged = found
     notes = [
-        f"checkpoint {other.path.name} is damaged, going on from {checkpoint.path.name} instead" for other in damaged
+        f"checkpoint {other.path.name} is damaged, going on from {checkpoint.path.name} instead"
+        for other in damaged
     ]
     worker = dict(contents.numbers.pop("worker", {}))
     state = State(weights=contents.weights, tensors=contents.tensors, numbers=contents.numbers)
@@ -83,5 +84,9 @@ def _applied_by_hand(record: dict[str, Any]) -> Change | None:
         return None
     values = {name: pair[1] for name, pair in changes.items() if isinstance(pair, list) and len(pair) == 2}
     return Change(
-        record["iteration"], values, bool(record.get("rebase")), str(record["request"]), str(record.get("by", ""))
+        record["iteration"],
+        values,
+        bool(record.get("rebase")),
+        str(record["request"]),
+        str(record.get("by", "")),
     )

@@ -53,7 +53,9 @@ class Interruption:
 
     def _expired(self) -> None:
         if self.give_up and self.signal:
-            self.give_up(f"ended by {self.signal.name}; the unfinished iteration was given up", self.exit_code)
+            self.give_up(
+                f"ended by {self.signal.name}; the unfinished iteration was given up", self.exit_code
+            )
         self._leave()
 
     def _leave(self) -> None:

@@ -169,7 +169,7 @@ class _Worker:
         self.trainer: Trainer = build_trainer(self.config, history.decisions)
         inexact = self.trainer.restore(past.state) if past.state else None
         if history.records:
-            checkpoints.remove_above(self.folder, past.iteration)
+            checkpoints.set_aside_above(self.folder, past.iteration)
             self.record("resumed", past.iteration, **{"from": past.iteration})
         if inexact:
             self.record("note", past.iteration, text=inexact)
@@ -189,7 +189,9 @@ class _Worker:
         return past
 
     def _start(self, past: Past, asked: AskedAtStart | None) -> None:
-        if asked and (why := self.control.apply_at_start(asked.values, asked.rebase, asked.request, asked.by)):
+        if asked and (
+            why := self.control.apply_at_start(asked.values, asked.rebase, asked.request, asked.by)
+        ):
             raise RunError(why)
         if past.iteration and (why := self.trainer.finished):
             raise RunError(f"nothing left to do: {why}; give it more, for example total_steps")
@@ -257,6 +259,7 @@ class _Worker:
         self.record("status", self.iteration, state=state, **({"why": clean(why)} if why else {}))
         self.saver.status = (state, clean(why))
         self.heart.state = state
+        self.heart.beat()
         self.record.patiently(self.saver.write_summary)
 
     def _end(self, ending: Ending) -> int:
@@ -279,7 +282,9 @@ class _Worker:
     def _give_up(self, why: str, exit_code: int) -> None:
         """From a timer's thread: the iteration takes too long, so leave with the newest checkpoint."""
         newest = self.saver.newest
-        self.record("status", self.iteration, state="stopped", why=f"{why}; newest checkpoint: {newest or 'none'}")
+        self.record(
+            "status", self.iteration, state="stopped", why=f"{why}; newest checkpoint: {newest or 'none'}"
+        )
         os._exit(exit_code)
 
 

@@ -69,7 +69,12 @@ class Saver:
     def state(self) -> dict[str, Any]:
         """What a later worker needs to go on judging and drawing, as JSON values."""
         line = self.sparkline
-        return {"best": self.best, "latest": self.latest, "sparkline": line.points, "sparkline_width": line.width}
+        return {
+            "best": self.best,
+            "latest": self.latest,
+            "sparkline": line.points,
+            "sparkline_width": line.width,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.best, self.latest = state.get("best"), state.get("latest")
@@ -96,7 +101,9 @@ class Saver:
         contents = Contents(weights=state.weights, tensors=state.tensors, numbers=numbers)
         saved = checkpoints.save(self.folder, self.trainer.iteration, contents, reason)
         self.newest = saved.path.name
-        self.record("checkpoint", self.trainer.iteration, name=saved.path.name, reason=reason, bytes=saved.size)
+        self.record(
+            "checkpoint", self.trainer.iteration, name=saved.path.name, reason=reason, bytes=saved.size
+        )
         checkpoints.thin(self.folder, keep=set())
         self.write_summary()
         ended = time.monotonic()

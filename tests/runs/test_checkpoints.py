@@ -180,7 +180,7 @@ def damages(path: Path) -> list[Any]:
 def test_a_damaged_checkpoint_is_passed_over_and_named(run: RunFolder) -> None:
     save(run, 1, example(), "automatic")
     for turn in range(100):
-        checkpoints.remove_above(run, 1)
+        checkpoints.set_aside_above(run, 1)
         second = save(run, 2, example(2.0), "best")
         changes = damages(second.path)
         if turn >= len(changes):
@@ -225,7 +225,7 @@ def test_hostile_contents_with_right_checksums_are_damage(run: RunFolder) -> Non
         ("state.json", b'{"a": ' + b"9" * 10_000 + b"}"), ("state.json", b"[]"), ("state.json", b"\xff"),
         ("weights.safetensors", (2).to_bytes(8, "little") + b"{}" + b"more"),
     ):  # fmt: skip
-        checkpoints.remove_above(run, 0)
+        checkpoints.set_aside_above(run, 0)
         checkpoint = save(run, 1, example(), "automatic")
         manifest = orjson.loads((checkpoint.path / "manifest.json").read_bytes())
         manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -259,5 +259,5 @@ def test_links_and_other_names_are_not_checkpoints(run: RunFolder, tmp_path: Pat
     (run.checkpoints / "notes").mkdir()
     (run.checkpoints / "00000010").write_text("")
     assert [checkpoint.iteration for checkpoint in listed(run)] == [1]
-    assert checkpoints.remove_above(run, 0) == [1]
+    assert checkpoints.set_aside_above(run, 0) == [1]
     assert (tmp_path / "elsewhere").exists()

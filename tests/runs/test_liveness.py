@@ -278,11 +278,24 @@ def test_the_wall_clock_decides_nothing(bench: Bench, monkeypatch: pytest.Monkey
 
 def test_a_full_disk_is_told_by_the_heartbeat(bench: Bench) -> None:
     bench.says("running")
+    bench.heart.message = "waiting: no space left"
+    assert bench.passes(1000) == Standing("paused", "waiting: no space left", 3, True)
     bench.heart.state, bench.heart.message = "paused", "No space left on device"
     assert bench.passes(1000) == Standing("paused", "No space left on device", 3, True)
     bench.heart.state = "running"
     bench.heart.message = ""
     assert bench.passes(1) == Standing("running", "", 3, True)
+
+
+def test_the_newer_word_counts(bench: Bench) -> None:
+    bench.heart.state = "running"
+    bench.heart.beat()
+    bench.says("paused", "asked")
+    assert bench.passes(0, beats=False) == Standing("paused", "asked", 3, True)
+    bench.heart.state = "paused"
+    bench.heart.beat()
+    bench.says("running")
+    assert bench.passes(0, beats=False).state == "running"
 
 
 @pytest.mark.parametrize(

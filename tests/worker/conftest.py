@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import ENVIRONMENTS, SMALL, MakeRun
 
 import metarl_tui
 from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.worker import control
-
-from small_runs import ENVIRONMENTS, SMALL, MakeRun
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,9 @@ def records(folder: RunFolder, kind: str | None = None) -> list[dict[str, Any]]:
 def metrics(folder: RunFolder) -> dict[int, dict[str, Any]]:
     """The newest row of every iteration, without times."""
     return {
-        record["iteration"]: {key: value for key, value in record["values"].items() if not key.startswith("time/")}
+        record["iteration"]: {
+            key: value for key, value in record["values"].items() if not key.startswith("time/")
+        }
         for record in records(folder, "metrics")
     }
 

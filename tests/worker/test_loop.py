@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import MakeRun, metrics, records, states, train_here
 
 from metarl_tui.runs import checkpoints, requests
 from metarl_tui.runs.folder import RunFolder
@@ -14,8 +15,6 @@ from metarl_tui.worker.loop import AskedAtStart
 from trainers.declarations import declarations
 from trainers.hyperparameters import PPOHyperparameters
 from trainers.settings import check_changes
-
-from small_runs import MakeRun, metrics, records, states, train_here
 
 OTHER_VALUES: dict[str, Any] = {
     "total_steps": 512,
@@ -38,7 +37,9 @@ OTHER_VALUES: dict[str, Any] = {
 LIVE = [name for name, declared in declarations(PPOHyperparameters).items() if declared.changes == "live"]
 
 
-def at_iteration(folder: RunFolder, iteration: int, do: Callable[[], Any]) -> Callable[[dict[str, Any]], None]:
+def at_iteration(
+    folder: RunFolder, iteration: int, do: Callable[[], Any]
+) -> Callable[[dict[str, Any]], None]:
     """An observer that does something once, as soon as ``iteration`` is journaled."""
     done = False
 
@@ -146,7 +147,9 @@ def test_pause_resume_save_and_stop(make_run: MakeRun) -> None:
 
     assert train_here(run, observer=observe) == 0
     assert states(run) == ["starting", "started", "running", "paused", "running", "stopped"]
-    answers = [(record["action"], record["iteration"], record["result"]) for record in records(run, "control")]
+    answers = [
+        (record["action"], record["iteration"], record["result"]) for record in records(run, "control")
+    ]
     assert answers == [
         ("pause", 3, "applied"),
         ("set", 3, "applied"),
@@ -191,7 +194,9 @@ def test_steering_after_the_checkpoint_is_repeated_after_a_resume(make_run: Make
     assert "is damaged" in records(broken, "note")[0]["text"]
     assert_same_run(straight, broken)
     repeated = [record for record in records(broken, "control") if record.get("again")]
-    assert [(record["iteration"], record["changes"]) for record in repeated] == [(6, {"clip_epsilon": [0.2, 0.05]})]
+    assert [(record["iteration"], record["changes"]) for record in repeated] == [
+        (6, {"clip_epsilon": [0.2, 0.05]})
+    ]
 
 
 def test_requests_from_before_a_restart_are_rejected(make_run: MakeRun) -> None:
@@ -231,7 +236,9 @@ def test_a_fault_waits_for_a_person_or_fails(make_run: MakeRun) -> None:
     assert all(np.isfinite(array).all() for array in found[1].weights.values())
 
 
-def test_an_environment_that_raises_fails_the_run(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_environment_that_raises_fails_the_run(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run(env="hostile:Raises")
     assert train_here(run) == 1
     last = records(run, "status")[-1]

@@ -12,13 +12,12 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
+from small_runs import MakeRun, metrics, records, states, wait_until
 
 from metarl_tui import launch
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.liveness import observe, read_worker
-
-from small_runs import MakeRun, metrics, records, states, wait_until
 
 LONG = {"total_steps": 10_000_000, "eval_every": None}
 
@@ -118,6 +117,25 @@ def test_json_lines_are_the_journal(make_run: MakeRun) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert [orjson.loads(line) for line in out.splitlines()] == records(run)
+
+
+def test_when_nobody_reads_the_lines_the_run_ends_saved(make_run: MakeRun) -> None:
+    run = make_run(**LONG)
+    process = foreground(run, json=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert "SIGPIPE" in records(run, "status")[-1]["why"]
+    assert checkpoints.listed(run)
+
+
+def test_what_can_not_start_in_the_foreground_leaves_the_saying_to_the_caller(make_run: MakeRun) -> None:
+    process = foreground(make_run(env="CartPol-v1"))
+    out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out, errors) == (2, b"", b"")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""From flags, file, preset and defaults to a run's configuration. Of the disk only the file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metarl_tui.config_file import Config, check_plan, read_config
+from metarl_tui.runs.folder import LONGEST_NAME, RunConfig
+from metarl_tui.runs.options import RunOptions
+from metarl_tui.text import clean
+from trainers.declarations import (
+    Declaration,
+    InvalidValue,
+    Value,
+    as_json,
+    declarations,
+    format_value,
+    make_settings,
+)
+from trainers.hyperparameters import TrainerEntry
+from trainers.presets import find_preset, preset_for
+
+PRESET_NONE = "none"
+RESERVED_NAME = "latest"
+
+
+def known_settings(entry: TrainerEntry) -> dict[str, Declaration]:
+    """Everything that a flag or a file may set for ``entry``: set-up, hyperparameters, options of the run."""
+    return {
+        **declarations(entry.setup),
+        **declarations(entry.hyperparameters),
+        **declarations(RunOptions),
+    }
+
+
+def resolve(
+    entry: TrainerEntry,
+    flags: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    file: Path | None = None,
+    preset: str | None = None,
+) -> RunConfig:
+    """The configuration of a new run. A flag goes before the file, the file before the preset.
+
+    ``flags`` holds the checked values of the flags that were given (``None`` stands for off). Raises
+    :class:`InvalidValue` and :class:`~metarl_tui.config_file.ConfigError`.
+    """
+    config = read_config(file, (entry.setup, entry.hyperparameters, RunOptions)) if file else Config()
+    asked = {**config.values, **_given(entry, flags)}
+
+    def chosen(settings: type) -> dict[str, Any]:
+        return {key: value for key, value in asked.items() if key in declarations(settings)}
+
+    setup: Any = make_settings(entry.setup, chosen(entry.setup))
+    _check_text(setup)
+    subject = str(getattr(setup, entry.subject))
+    start = _preset(entry, subject, preset or config.preset)
+    hyperparameters: Any = make_settings(entry.hyperparameters, {**start, **chosen(entry.hyperparameters)})
+    options = make_settings(RunOptions, chosen(RunOptions))
+    return RunConfig(
+        trainer=entry.name,
+        setup=as_json(setup),
+        hyperparameters=as_json(hyperparameters),
+        options=as_json(options),
+        changes=check_plan(config, hyperparameters),
+        name=check_name(name if name is not None else config.name or ""),
+        subject=subject,
+    )
+
+
+def _given(entry: TrainerEntry, flags: Mapping[str, Any]) -> dict[str, Value]:
+    """What was said on the command line; repeated KEY=VALUE flags become one mapping."""
+    given: dict[str, Value] = {}
+    for name, value in flags.items():
+        if known_settings(entry)[name].kind == "arguments":
+            given[name] = {key: item for pair in value for key, item in pair.items()}
+        else:
+            given[name] = value
+    return given
+
+
+def _preset(entry: TrainerEntry, subject: str, asked: str | None) -> Mapping[str, Any]:
+    if asked == PRESET_NONE:
+        return {}
+    preset = find_preset(entry.name, asked) if asked else preset_for(entry.name, subject)
+    return preset.hyperparameters if preset else {}
+
+
+def _check_text(settings: Any) -> None:
+    """Raises :class:`InvalidValue` for text that a terminal would obey or that can't be shown on a line."""
+    kind: type = type(settings)
+    for name, declaration in declarations(kind).items():
+        value = getattr(settings, name)
+        if declaration.kind == "text" and clean(value) != value:
+            raise InvalidValue(name, clean(value, 60), "must be printable text on one line")
+        if declaration.kind == "arguments" and clean(format_value(value)) != format_value(value):
+            raise InvalidValue(name, clean(format_value(value), 60), "must be printable text on one line")
+
+
+def check_name(name: str) -> str:
+    """A run's name as it is kept. Raises :class:`InvalidValue`."""
+    name = name.strip(" ")
+    if clean(name) != name or len(name) > LONGEST_NAME:
+        raise InvalidValue(
+            "name", clean(name, 60), f"must be printable text on one line, at most {LONGEST_NAME} characters"
+        )
+    if name == RESERVED_NAME:
+        raise InvalidValue("name", name, "is reserved for the newest run; choose another")
+    return name

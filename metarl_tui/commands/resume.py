@@ -1,0 +1,130 @@
+"""``resume``: let a paused run go on, or start an ended one again from its newest good checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from metarl_tui.commands.common import (
+    CommandError,
+    command_line,
+    in_json,
+    parse_changes,
+    run_argument,
+    runs_dir_option,
+    say,
+)
+from metarl_tui.commands.control import (
+    OVER,
+    ask,
+    live_settings,
+    no_wait_option,
+    outcome,
+    rebase_option,
+    refuse,
+)
+from metarl_tui.runs.find import find_run
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.journal import JournalReader
+from metarl_tui.runs.liveness import Observer, Standing, observe
+from metarl_tui.runs.summary import read as read_summary
+from trainers.declarations import Value
+
+BUDGETS = ("total_steps", "iterations")
+"""Hyperparameters that say when training is complete, whatever the trainer."""
+_LEAVE_SECONDS = 10.0
+
+
+@click.command()
+@run_argument
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@rebase_option
+@click.option("--no-ui", is_flag=True, help="train an ended run in the foreground")
+@click.option("--json", is_flag=True, help="with --no-ui, the journal's lines on standard output")
+@no_wait_option
+@runs_dir_option
+def resume(
+    reference: str,
+    changes: tuple[str, ...],
+    rebase: bool,
+    no_ui: bool,
+    json: bool,
+    no_wait: bool,
+    runs_dir: Path,
+) -> int:
+    """Go on with RUN, with changed hyperparameters if any are given.
+
+    A paused run is let go. A stopped, failed, lost or finished one is started again in the background, from
+    its newest good checkpoint; a finished one needs more to do, as in total_steps=10000000.
+    """
+    folder = find_run(runs_dir, reference)
+    values = parse_changes(changes, live_settings(folder))
+    standing = observe(folder)
+    if json and not no_ui:
+        raise CommandError("--json needs --no-ui")
+    if standing.state not in OVER:
+        if no_ui:
+            raise CommandError(f"--no-ui is for a run that has ended; {folder.short_id} is {standing.state}")
+        if standing.state == "running":
+            how = f"; {command_line('set', folder.short_id, *changes)} changes it" if changes else ""
+            return refuse(f"run {folder.short_id} is running already{how}")
+        return ask(folder, "resume", values, rebase=rebase, no_wait=no_wait)
+    if standing.state == "finished":
+        _check_more_to_do(folder, standing, values)
+    _wait_until_left(folder)
+    folder.check_private()
+    sent = in_json(values)
+    if no_ui:
+        from metarl_tui.headless import train_here
+
+        return train_here(folder, json=json, asked=sent, rebase=rebase)
+    return _restart(folder, sent, rebase, no_wait)
+
+
+def _restart(folder: RunFolder, changes: Mapping[str, Any], rebase: bool, no_wait: bool) -> int:
+    from metarl_tui.launch import start
+
+    reader = JournalReader(folder.journal)
+    reader.seek_end()
+    launch = start(folder, changes=changes, rebase=rebase)
+    if no_wait:
+        say("starting")
+        return 0
+    launch.wait()
+    # The start is journaled after all that was found on the way: damaged checkpoints, what is not exact.
+    begun_at = launch.resumed_from or 0
+    for record in reader.read():
+        if record["kind"] == "note":
+            say(str(record.get("text", "")), err=True)
+        if record["kind"] == "control" and record.get("changes"):
+            say(f"applied at iteration {record['iteration']}: {outcome('set', record)}")
+    say(f"resumed from iteration {begun_at}" if begun_at else "started again from the beginning")
+    say(f"{command_line('open', folder.short_id)} shows it")
+    return 0
+
+
+def _check_more_to_do(folder: RunFolder, standing: Standing, values: Mapping[str, Value]) -> None:
+    """Raises :class:`CommandError` where a finished run would finish at once."""
+    summary = read_summary(folder)
+    done, total = (summary.done, summary.total) if summary else (0, 0)
+    budget = next((name for name in BUDGETS if name in folder.config.hyperparameters), BUDGETS[0])
+    asked = values.get(budget)
+    if isinstance(asked, int) and asked > done:
+        return
+    if asked is None and "until" in values:
+        return
+    why = f" ({standing.why})" if standing.why else ""
+    more = command_line("resume", folder.short_id, f"{budget}={2 * max(done, total, 1)}")
+    given = "" if asked is None else f"; {budget} = {asked} must be more than the {done} done"
+    raise CommandError(f"run {folder.short_id} is finished{why}{given}; give it more to do, as in {more}")
+
+
+def _wait_until_left(folder: RunFolder) -> None:
+    """Give a worker that has journaled its end the time to leave."""
+    observer, end = Observer(folder), time.monotonic() + _LEAVE_SECONDS
+    while observer.observe().alive and time.monotonic() < end:
+        time.sleep(0.05)

@@ -1,0 +1,121 @@
+"""``show``: a run on a page."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from metarl_tui.commands.common import run_argument, runs_dir_option, say
+from metarl_tui.commands.control import outcome
+from metarl_tui.commands.list import age
+from metarl_tui.runs.find import find_run
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.journal import JournalReader
+from metarl_tui.runs.liveness import observe
+from metarl_tui.tape import Tape
+from metarl_tui.text import clean, short_number
+from trainers.declarations import declarations, format_value
+from trainers.hyperparameters import TRAINERS
+from trainers.metrics import metric
+
+
+def read_tape(folder: RunFolder) -> Tape:
+    """The whole journal of ``folder``. Raises :class:`RunError` when its configuration can't be read."""
+    tape = Tape(folder.config.hyperparameters)
+    reader = JournalReader(folder.journal)
+    while True:
+        tape.extend(reader.read())
+        if reader.at_end:
+            return tape
+
+
+def page_of(folder: RunFolder) -> dict[str, Any]:
+    """What ``show --json`` prints: configuration, state, newest metrics, changes. NaN becomes ``"nan"``."""
+    config, tape, standing = folder.config, read_tape(folder), observe(folder)
+    latest = {key: float(tape.series(key)[1][-1]) for key in tape.keys}
+    return {
+        "id": folder.id,
+        "path": str(folder.path.resolve()),
+        "name": config.name,
+        "trainer": config.trainer,
+        "subject": config.subject,
+        "state": standing.state,
+        "why": standing.why,
+        "iteration": max(standing.iteration, tape.last),
+        "created": config.created,
+        "parent": config.parent,
+        "setup": config.setup,
+        "hyperparameters": tape.hyperparameters_at(),
+        "initial_hyperparameters": config.hyperparameters,
+        "options": config.options,
+        "planned_changes": config.changes,
+        "changes": [
+            {"iteration": at.iteration, "changes": {name: list(pair) for name, pair in at.changes.items()}}
+            for at in tape.markers
+        ],
+        "metrics": {key: value if math.isfinite(value) else str(value) for key, value in latest.items()},
+    }
+
+
+@click.command()
+@run_argument
+@click.option("--json", is_flag=True, help="one JSON object")
+@runs_dir_option
+def show(reference: str, runs_dir: Path, json: bool) -> None:
+    """Show what RUN trains, how it stands, its newest metrics and what was changed."""
+    page = page_of(find_run(runs_dir, reference))
+    if json:
+        sys.stdout.write(orjson.dumps(page, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return
+    for line in _lines(page):
+        say(line)
+
+
+def _lines(page: dict[str, Any]) -> list[str]:
+    title = f"{page['id']}{'  ' + page['name'] if page['name'] else ''}"
+    why = f": {page['why']}" if page["why"] else ""
+    lines = [
+        title,
+        f"{page['state']}{why}, iteration {page['iteration']}, {page['trainer']} on {page['subject']}, "
+        f"begun {age(page['created'])} ago",
+        page["path"],
+    ]
+    if parent := page["parent"]:
+        lines.append(f"forked from {parent.get('run')} at iteration {parent.get('iteration')}")
+    lines += _section("set-up", {name: format_value(value) for name, value in page["setup"].items()})
+    lines += _section("hyperparameters", _hyperparameters(page))
+    lines += _section("metrics", {key: _measured(key, value) for key, value in page["metrics"].items()})
+    lines += ["", "changes"] if page["changes"] else []
+    for change in page["changes"]:
+        lines.append(f"  iteration {change['iteration']}: {outcome('set', change)}")
+    return lines
+
+
+def _hyperparameters(page: dict[str, Any]) -> dict[str, str]:
+    entry = TRAINERS.get(page["trainer"])
+    known = declarations(entry.hyperparameters) if entry else {}
+    shown = {}
+    for name, value in page["hyperparameters"].items():
+        symbol = f" {known[name].symbol}" if name in known and known[name].symbol else ""
+        first = page["initial_hyperparameters"].get(name)
+        was = "" if value == first else f"  (at first {format_value(first)})"
+        shown[f"{name}{symbol}"] = f"{format_value(value)}{was}"
+    return shown
+
+
+def _measured(key: str, value: float | str) -> str:
+    number = short_number(value) if isinstance(value, float) else str(value)
+    unit = metric(key).unit
+    return f"{number} {unit}".rstrip()
+
+
+def _section(title: str, values: dict[str, str]) -> list[str]:
+    if not values:
+        return []
+    width = max(len(clean(name, 40)) for name in values)
+    return ["", title, *(f"  {clean(name, 40):<{width}}  {value}" for name, value in values.items())]

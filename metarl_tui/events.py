@@ -1,0 +1,95 @@
+"""What happens beside the metrics, in words: events of the journal and the marks that steering leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, TypeAlias
+
+from metarl_tui.text import clean
+from trainers.declarations import declarations, format_value
+from trainers.hyperparameters import TRAINERS
+
+Record: TypeAlias = dict[str, Any]
+EventKind: TypeAlias = Literal["control", "checkpoint", "status", "note", "resumed"]
+
+EVENT_KINDS = ("control", "checkpoint", "status", "note", "resumed")
+_REASONS = {"best": "best", "asked": "asked for", "final": "final", "pause": "at the pause"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened beside the metrics. ``text`` is one clean line for people."""
+
+    iteration: int
+    kind: EventKind
+    text: str
+    record: Record
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Values changed at the start of ``iteration``: ``changes`` maps names to (old, new)."""
+
+    iteration: int
+    changes: Mapping[str, tuple[Any, Any]]
+    keeps_schedule: bool = False
+
+    @property
+    def label(self) -> str:
+        """As short as can be: ``ε .2→.1``."""
+        return ", ".join(
+            f"{_symbols().get(name, name)} {_short(old)}→{_short(new)}"
+            for name, (old, new) in self.changes.items()
+        )
+
+
+@cache
+def _symbols() -> dict[str, str]:
+    """Symbols of all trainers' hyperparameters, by name."""
+    return {
+        name: declaration.symbol
+        for entry in TRAINERS.values()
+        for name, declaration in declarations(entry.hyperparameters).items()
+        if declaration.symbol
+    }
+
+
+def _short(value: object) -> str:
+    """``0.2`` as ``.2``: a marker's label has little room."""
+    text = clean(format_value(value), 24)
+    return text[1:] if text.startswith("0.") else text
+
+
+def changes_of(record: Record) -> dict[str, tuple[Any, Any]]:
+    """Names mapped to (old, new); empty when the record changes nothing."""
+    changes = record.get("changes")
+    if not isinstance(changes, dict):
+        return {}
+    return {
+        clean(name, 60): (pair[0], pair[1])
+        for name, pair in changes.items()
+        if isinstance(pair, list | tuple) and len(pair) == 2
+    }
+
+
+def describe(kind: EventKind, record: Record) -> str:
+    """One clean line for people."""
+    why = f": {record['why']}" if record.get("why") else ""
+    match kind:
+        case "control":
+            what = ", ".join(
+                f"{_symbols().get(name, name)} {format_value(old)} → {format_value(new)}"
+                for name, (old, new) in changes_of(record).items()
+            )
+            return clean(f"{what or record.get('action', 'request')} {record.get('result', '')}{why}")
+        case "checkpoint":
+            reason = _REASONS.get(str(record.get("reason")))
+            return f"checkpoint, {reason}" if reason else "checkpoint"
+        case "status":
+            return clean(f"{record.get('state', 'unknown')}{why}")
+        case "note":
+            return clean(record.get("text", ""))
+        case "resumed":
+            return clean(f"resumed from iteration {record.get('from', '?')}")

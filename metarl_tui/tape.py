@@ -1,0 +1,380 @@
+"""A run as a tape: journal records become columns of numbers and events, and a playhead stands on them.
+
+Pure: no files, no screen. Records come from outside, so nothing here raises on what they contain: a
+record that makes no sense is passed over.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from metarl_tui.events import EVENT_KINDS, Event, EventKind, Marker, Record, changes_of, describe
+
+__all__ = ["ENDED", "Event", "Marker", "Playhead", "Record", "Tape"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int32]
+
+ENDED = frozenset({"failed", "stopped", "finished"})
+_TIME = "\0time"
+
+
+class _Column:
+    """Iterations and values of one metric, in arrays that double when full."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._iterations: Ints = np.empty(256, np.int32)
+        self._values: Floats = np.empty(256, np.float64)
+
+    @property
+    def iterations(self) -> Ints:
+        return self._iterations[: self.size]
+
+    @property
+    def values(self) -> Floats:
+        return self._values[: self.size]
+
+    def append(self, iterations: Ints, values: Floats) -> None:
+        needed = self.size + len(values)
+        if needed > len(self._values):
+            capacity = max(needed, 2 * len(self._values))
+            self._iterations = np.concatenate([self.iterations, np.empty(capacity - self.size, np.int32)])
+            self._values = np.concatenate([self.values, np.empty(capacity - self.size, np.float64)])
+        self._iterations[self.size : needed] = iterations
+        self._values[self.size : needed] = values
+        self.size = needed
+
+    def sort_from(self, start: int) -> None:
+        order = start + np.argsort(self._iterations[start : self.size], kind="stable")
+        self._iterations[start : self.size] = self._iterations[order]
+        self._values[start : self.size] = self._values[order]
+
+    def index(self, iteration: int) -> int:
+        """Index of the newest value at or before ``iteration``; -1 if there is none."""
+        return int(np.searchsorted(self.iterations, iteration, side="right")) - 1
+
+
+class Tape:
+    """What a journal says, ready to be drawn.
+
+    Series hold one value per record that has the key, so metrics measured every so many iterations are
+    short; NaN and infinite values are kept. ``version`` grows whenever something was added or dropped.
+    """
+
+    def __init__(self, hyperparameters: Mapping[str, Any] | None = None) -> None:
+        self.initial: dict[str, Any] = dict(hyperparameters or {})
+        self.version = 0
+        self.status: Record | None = None
+        """The newest status record."""
+        self.started: Record | None = None
+        """The newest record that says what the worker runs on."""
+        self._columns: dict[str, _Column] = {}
+        self._last = 0
+        self._events: list[Event] = []
+        self._markers: list[Marker] = []
+        self._outcomes: dict[str, Record] = {}
+        self._rate: tuple[int, float] = (-1, 0.0)
+
+    # -- reading records --------------------------------------------------------------------------
+
+    def extend(self, records: Iterable[Record]) -> None:
+        """Add records in the journal's order."""
+        rows: dict[tuple[str, ...], tuple[list[int], list[list[Any]]]] = {}
+        count = 0
+        for record in records:
+            count += 1
+            iteration, kind = record.get("iteration"), record.get("kind")
+            if not isinstance(iteration, int) or not 0 <= iteration < 2**31:
+                continue
+            if kind == "metrics":
+                values = record.get("values")
+                if iteration > self._last and isinstance(values, dict):
+                    self._last = iteration
+                    iterations, lines = rows.setdefault((*values, _TIME), ([], []))
+                    iterations.append(iteration)
+                    lines.append([*values.values(), record.get("time")])
+            elif kind in EVENT_KINDS:
+                if kind == "resumed":
+                    self._append(rows)
+                    rows.clear()
+                self._add_event(kind, iteration, record)
+        self._append(rows)
+        self.version += bool(count)
+
+    def _append(self, rows: Mapping[tuple[str, ...], tuple[list[int], list[list[Any]]]]) -> None:
+        """Move ``rows``, grouped by the keys that they hold, into the columns."""
+        starts: dict[str, int] = {}
+        mixed: set[str] = set()
+        for keys, (iterations, lines) in rows.items():
+            matrix, numbers = _matrix(lines), np.array(iterations, np.int32)
+            for index, key in enumerate(keys):
+                column = self._columns.get(key)
+                if column is None:
+                    column = self._columns[key] = _Column()
+                if key in starts:
+                    mixed.add(key)
+                starts.setdefault(key, column.size)
+                column.append(numbers, matrix[:, index])
+        for key in mixed:
+            self._columns[key].sort_from(starts[key])
+
+    def _add_event(self, kind: EventKind, iteration: int, record: Record) -> None:
+        if kind == "resumed":
+            start = record.get("from")
+            self._drop_above(start if isinstance(start, int) else iteration)
+        elif kind == "status":
+            self.status = record
+            if record.get("state") == "started":
+                self.started = record
+        elif kind == "control":
+            if isinstance(request := record.get("request"), str):
+                self._outcomes[request] = record
+            if record.get("result") == "applied" and (changes := changes_of(record)):
+                marker = Marker(iteration, changes, bool(record.get("rebase")))
+                if marker not in self._markers:
+                    place = bisect_right(self._markers, iteration, key=lambda other: other.iteration)
+                    self._markers.insert(place, marker)
+        self._events.append(Event(iteration, kind, describe(kind, record), record))
+
+    def _drop_above(self, iteration: int) -> None:
+        """What stood above the checkpoint that a run was resumed from did not happen to its weights."""
+        for column in self._columns.values():
+            column.size = column.index(iteration) + 1
+        self._last = min(self._last, iteration)
+        self._events = [
+            event for event in self._events
+            if event.iteration <= iteration or event.kind not in ("checkpoint", "note")
+        ]  # fmt: skip
+
+    # -- metrics ----------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> int:
+        """The first iteration that has a row; 0 when there is none."""
+        column = self._columns.get(_TIME)
+        return int(column.iterations[0]) if column is not None and column.size else 0
+
+    @property
+    def last(self) -> int:
+        """The newest iteration that has a row; 0 when there is none."""
+        column = self._columns.get(_TIME)
+        return int(column.iterations[-1]) if column is not None and column.size else 0
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all metrics, in the order in which they first appeared."""
+        return [key for key, column in self._columns.items() if key != _TIME and column.size]
+
+    def series(self, key: str) -> tuple[Ints, Floats]:
+        """Iterations and values of a metric, oldest first; empty when it was never measured.
+
+        Both are views: valid until the next :meth:`extend`, not to be written.
+        """
+        column = self._columns.get(key)
+        if column is None:
+            return np.empty(0, np.int32), np.empty(0, np.float64)
+        return column.iterations, column.values
+
+    def value_at(self, key: str, iteration: int) -> float | None:
+        """The newest value at or before ``iteration``, NaN included; ``None`` when there is none."""
+        column = self._columns.get(key)
+        if column is None or (index := column.index(iteration)) < 0:
+            return None
+        return float(column.values[index])
+
+    def time_at(self, iteration: int) -> float | None:
+        """Unix time at which the row at or before ``iteration`` was written."""
+        return self.value_at(_TIME, iteration)
+
+    @property
+    def seconds_per_iteration(self) -> float:
+        """Recorded median duration of an iteration; 0 when it is not known."""
+        if self._rate[0] != self.version:
+            self._rate = (self.version, self._median_seconds())
+        return self._rate[1]
+
+    def _median_seconds(self) -> float:
+        durations = self.series("time/iteration_seconds")[1]
+        if not len(durations):
+            iterations, times = self.series(_TIME)
+            durations = np.diff(times) / np.diff(iterations)
+        sample = durations[:: max(1, len(durations) // 1000)]
+        sample = sample[np.isfinite(sample)]
+        return max(float(np.median(sample)), 0.0) if len(sample) else 0.0
+
+    # -- events and values in force ---------------------------------------------------------------
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything but metrics, in the journal's order."""
+        return self._events
+
+    def events_at(self, iteration: int) -> list[Event]:
+        """The events up to ``iteration``."""
+        return [event for event in self._events if event.iteration <= iteration]
+
+    @property
+    def markers(self) -> list[Marker]:
+        """Applied changes, by iteration, each once however often the run was resumed."""
+        return self._markers
+
+    def outcome(self, request: str) -> Record | None:
+        """The control record that answers a request; ``None`` while it is queued."""
+        return self._outcomes.get(request)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the newest status says that training is over."""
+        return self.status is not None and self.status.get("state") in ENDED
+
+    def status_at(self, iteration: int) -> Record | None:
+        """The status record in force at ``iteration``: at the end of the tape the newest one."""
+        if iteration >= self.last:
+            return self.status
+        found = [event.record for event in self.events_at(iteration) if event.kind == "status"]
+        return found[-1] if found else None
+
+    def state_at(self, iteration: int) -> str:
+        """The state at ``iteration``; inside the tape the run was running unless it was paused there."""
+        record = self.status_at(iteration)
+        state = str(record.get("state", "")) if record else ""
+        if iteration < self.last and state in (*ENDED, "started", "paused", ""):
+            return "running"
+        return state or "starting"
+
+    def hyperparameters_at(self, iteration: int | None = None) -> dict[str, Any]:
+        """Values in force during ``iteration``; by default those of the next iteration to come.
+
+        A value that a schedule moves is read from the metric ``train/<name>``.
+        """
+        moment = self.last + 1 if iteration is None else iteration
+        values, changed = dict(self.initial), dict.fromkeys(self.initial, 0)
+        for marker in self._markers:
+            if marker.iteration <= moment:
+                for name, (_, new) in marker.changes.items():
+                    values[name], changed[name] = new, marker.iteration
+        for name in values:
+            column = self._columns.get(f"train/{name}")
+            index = column.index(moment) if column is not None else -1
+            if column is not None and index >= 0 and column.iterations[index] >= changed[name]:
+                values[name] = float(column.values[index])
+        return values
+
+    def scheduled_at(self, iteration: int | None = None) -> set[str]:
+        """Names of the values that a schedule still moves; one set by hand is constant from then on."""
+        moment = self.last + 1 if iteration is None else iteration
+        annealed = self.initial.get("annealed")
+        if self.initial.get("anneal", "none") == "none" or not isinstance(annealed, list | tuple):
+            return set()
+        by_hand = {
+            name
+            for marker in self._markers
+            if marker.iteration <= moment and not marker.keeps_schedule
+            for name in marker.changes
+        }
+        return set(annealed) - by_hand
+
+
+@dataclass
+class Playhead:
+    """Where on the tape the screen stands: at its end (live), at one iteration (held), or moving (playing).
+
+    ``speed`` multiplies the recorded median rate, which counts as at least one iteration a second.
+    """
+
+    mode: Literal["live", "held", "playing"] = "live"
+    position: float = 0.0
+    speed: float = 1.0
+    slowest: float = field(default=1 / 8, repr=False)
+    fastest: float = field(default=64.0, repr=False)
+
+    @property
+    def live(self) -> bool:
+        return self.mode == "live"
+
+    @property
+    def iteration(self) -> int:
+        """The iteration that every panel shows."""
+        return int(self.position)
+
+    def advance(self, seconds: float, tape: Tape) -> bool:
+        """Let ``seconds`` pass; call it also after the tape grew. Whether the iteration or mode changed."""
+        before = (self.mode, self.iteration)
+        if self.mode == "playing":
+            rate = max(1.0, 1 / tape.seconds_per_iteration) if tape.seconds_per_iteration > 0 else 1.0
+            self.position = max(self.position, tape.first) + max(seconds, 0.0) * rate * self.speed
+            if self.position >= tape.last:
+                self.end(tape)
+        elif self.mode == "live":
+            self.position = tape.last
+        else:
+            self.position = self._within(self.position, tape)
+        return before != (self.mode, self.iteration)
+
+    def seek(self, iteration: float, tape: Tape) -> None:
+        """Go to ``iteration``. A playing tape plays on from there; at the end it behaves as :meth:`end`."""
+        if iteration >= tape.last:
+            self.end(tape)
+            return
+        self.position = self._within(iteration, tape)
+        if self.mode == "live":
+            self.mode = "held"
+
+    def step(self, iterations: int, tape: Tape) -> None:
+        """Move by whole iterations and hold there."""
+        if self.mode == "playing":
+            self.mode = "held"
+        self.seek(self.iteration + iterations, tape)
+
+    def jump(self, direction: Literal[-1, 1], tape: Tape) -> None:
+        """Move by a twentieth of the tape."""
+        self.seek(self.iteration + direction * max(1, round((tape.last - tape.first) / 20)), tape)
+
+    def home(self, tape: Tape) -> None:
+        self.seek(tape.first, tape)
+
+    def end(self, tape: Tape) -> None:
+        """To the newest iteration: live when training may go on, held when it is over."""
+        self.position = tape.last
+        self.mode = "held" if tape.ended else "live"
+
+    def toggle(self, tape: Tape) -> None:
+        """Play or hold; at the end of a run that is over, play from the start."""
+        if self.mode == "held":
+            self.mode = "playing"
+            if self.position >= tape.last:
+                self.position = tape.first if tape.ended else tape.last
+        else:
+            self.mode = "held"
+            self.position = self._within(self.position, tape)
+
+    def faster(self) -> None:
+        self.speed = min(self.speed * 2, self.fastest)
+
+    def slower(self) -> None:
+        self.speed = max(self.speed / 2, self.slowest)
+
+    def _within(self, position: float, tape: Tape) -> float:
+        return float(min(max(position, tape.first), tape.last))
+
+
+def _matrix(lines: list[list[Any]]) -> Floats:
+    """Rows of JSON values as numbers; what is not a number is NaN."""
+    try:
+        return np.array(lines, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.array([[_number(value) for value in line] for line in lines], np.float64)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")

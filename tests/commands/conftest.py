@@ -1,0 +1,148 @@
+"""Run folders with journals, and a worker made of a thread that answers requests as the real one does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from metarl_tui.commands.group import group
+from metarl_tui.runs.folder import RunConfig, RunFolder, acquire_lock
+from metarl_tui.runs.heartbeat import Heart
+from metarl_tui.runs.journal import Journal
+from metarl_tui.runs.liveness import write_worker
+from metarl_tui.runs.requests import discard, pending
+from metarl_tui.runs.summary import Summary, write
+from trainers.declarations import as_json
+from trainers.hyperparameters import PPOHyperparameters, PPOSetup
+
+Invoke = Callable[..., Result]
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def invoke(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Runs ``metarl-tui`` with the given words in this process; stdout and stderr are apart."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METARL_RUNS_DIR", str(runs_dir))
+
+    def run(*words: str, text: str | None = None) -> Result:
+        result = CliRunner().invoke(group, list(words), input=text, prog_name="metarl-tui")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def make_run(runs_dir: Path) -> MakeRun:
+    """A run that has ended (or whatever ``state`` says), with three iterations and one change."""
+
+    def make(state: str = "stopped", *, name: str = "", why: str = "", env: str = "CartPole-v1") -> RunFolder:
+        config = RunConfig(
+            trainer="ppo",
+            setup=as_json(PPOSetup(env=env)),
+            hyperparameters=as_json(PPOHyperparameters()),
+            options={"pace": None, "paused": False, "on_nan": "pause"},
+            name=name,
+            subject=env,
+        )
+        folder = RunFolder.create(runs_dir, config)
+        write_worker(folder)
+        with Journal(folder.journal) as journal:
+            journal.append("status", 0, state="started")
+            for iteration in range(1, 4):
+                values = {"rollout/ep_rew_mean": 100.0 * iteration, "train/entropy": float("nan")}
+                if iteration == 3:
+                    changes = {"clip_epsilon": [0.2, 0.1]}
+                    journal.append(
+                        "control",
+                        3,
+                        request="a" * 10,
+                        action="set",
+                        by="me@here",
+                        result="applied",
+                        changes=changes,
+                    )
+                journal.append("metrics", iteration, values=values)
+            journal.append("status", 3, state=state, why=why)
+        total, done = 5_000_000, 5_000_000 if state == "finished" else 12_288
+        write(folder, Summary(state, why, 3, total, done, "steps", 300.0, "eval/return_mean", 300.0))
+        return folder
+
+    return make
+
+
+class FakeWorker:
+    """Answers requests of a run as a worker would, after ``delay`` seconds each."""
+
+    def __init__(
+        self, folder: RunFolder, *, delay: float = 0.0, reject: str = "", paused: bool = False
+    ) -> None:
+        self.folder, self.delay, self.reject, self.paused = folder, delay, reject, paused
+        self.values: dict[str, Any] = dict(folder.config.hyperparameters)
+        self.seen: list[Any] = []
+        self._end = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> FakeWorker:
+        self._thread.start()
+        assert self._ready.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        with acquire_lock(self.folder), Journal(self.folder.journal) as journal:
+            write_worker(self.folder)
+            with Heart(self.folder, interval=0.1) as heart:
+                for iteration in range(201, 206):
+                    heart._durations.append(4.0)
+                    heart._iteration = iteration
+                journal.append("status", 212, state="started")
+                journal.append("status", 212, state="paused" if self.paused else "running")
+                self._ready.set()
+                while not self._end.wait(0.02):
+                    for request in pending(self.folder):
+                        time.sleep(self.delay)
+                        self._answer(journal, request)
+
+    def _answer(self, journal: Journal, request: Any) -> None:
+        self.seen.append(request)
+        fields: dict[str, Any] = {"request": request.id, "action": request.action, "by": request.by}
+        if self.reject:
+            journal.append("control", 213, **fields, result="rejected", why=self.reject, changes={})
+        else:
+            changes = {name: [self.values.get(name), value] for name, value in request.changes.items()}
+            journal.append("control", 213, **fields, result="applied", changes=changes)
+        if request.action == "stop":
+            journal.append("status", 212, state="stopped", why="asked by me@here")
+        discard(self.folder, request)
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[..., FakeWorker]]:
+    """Starts fake workers; they end with the test."""
+    started: list[FakeWorker] = []
+
+    def start(folder: RunFolder, **how: Any) -> FakeWorker:
+        started.append(FakeWorker(folder, **how).__enter__())
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.__exit__()

@@ -1,0 +1,232 @@
+"""``train`` and the program as a whole: flags, errors on one line, folders that don't stay behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl_tui.commands import COMMANDS
+from metarl_tui.launch import StartFailed
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.journal import Journal
+from trainers.declarations import declarations
+from trainers.hyperparameters import TRAINERS
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = [sys.executable, "-m", "metarl_tui"]
+
+
+class FakeLaunch:
+    """A worker that starts, or gives the reason why not."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.ended = False
+
+    def wait(self) -> None:
+        if self.refusal:
+            raise StartFailed(self.refusal)
+
+    def end(self, timeout: float = 10.0) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
+    """Folders handed to the foreground trainer, which does nothing."""
+    folders: list[RunFolder] = []
+
+    def train_here(folder: RunFolder, *, json: bool) -> int:
+        folders.append(folder)
+        return 0
+
+    monkeypatch.setattr("metarl_tui.headless.train_here", train_here)
+    return folders
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+@pytest.mark.parametrize("entry", TRAINERS.values(), ids=TRAINERS)
+def test_every_declared_setting_is_a_flag_with_its_help(invoke: Any, entry: Any) -> None:
+    text = " ".join(invoke("train", entry.name, "--help").stdout.split())
+    for settings in (entry.setup, entry.hyperparameters):
+        for declaration in declarations(settings).values():
+            assert f"{declaration.flag} " in text
+            assert declaration.help.split()[0] in text
+    for flag in ("--config", "--preset", "--no-ui", "--json", "--detach", "--pace", "--paused", "--runs-dir"):
+        assert f"{flag} " in text
+    positions = [text.index(f"{title}:") for title in ("Environment", "Hyperparameters", "Run", "Options")]
+    assert positions == sorted(positions)
+
+
+def test_flags_reach_the_runs_configuration(invoke: Any, trained: list[RunFolder]) -> None:
+    result = invoke(
+        *("train", "ppo", "--no-ui", "--env", "Acrobot-v1", "--env-arg", "a=1", "--env-arg", "b=x"),
+        *("--hidden-sizes", "32,16", "--no-normalize-advantages", "--target-kl", "0.02"),
+        *("--max-grad-norm", "off", "--seed", "7", "--until", "-90"),
+        *("--pace", "20", "--paused", "--on-nan", "stop", "--name", "a name"),
+    )
+    assert result.exit_code == 0, result.stderr
+    (folder,) = trained
+    config = RunFolder(folder.path).config
+    assert (config.trainer, config.subject, config.name) == ("ppo", "Acrobot-v1", "a name")
+    assert config.setup["env_arg"] == {"a": 1, "b": "x"}
+    assert config.setup["seed"] == 7
+    assert config.options == {"pace": 20.0, "on_nan": "stop", "paused": True}
+    chosen = config.hyperparameters
+    assert (chosen["hidden_sizes"], chosen["normalize_advantages"]) == ([32, 16], False)
+    assert (chosen["target_kl"], chosen["max_grad_norm"], chosen["until"]) == (0.02, None, -90.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gamma", "1.2"], "gamma = 1.2: must be a number from 0 to 1"),
+        (["--learning-rate", "-1"], "learning_rate = -1: must be a number above 0 and at most 10"),
+        (["--minibatch-size", "1000"], "minibatch_size = 1000: must divide num_envs × rollout_steps"),
+        (["--epochs", "2.5"], "epochs = 2.5: must be a whole number"),
+        (["--vector", "fast"], "vector = fast: must be one of auto, native, sync, async"),
+        (["--gama", "1"], "--gama: no such option; did you mean --gamma"),
+        (["--gamma"], "--gamma: "),
+        (["CartPole-v1"], "got unexpected extra argument"),
+        (["--name", "two\nlines\x1b[31m"], "name = two lines: must be printable text on one line"),
+        (["--name", "latest"], "name = latest: is reserved"),
+        (["--env-arg", "gravity"], "env_arg = gravity: must be KEY=VALUE"),
+        (["--preset", "nope"], "preset = nope: must be one of"),
+        (["--config", "missing.toml"], "missing.toml: No such file"),
+        (["--detach"], "--no-ui trains in the foreground and --detach in the background: choose one"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(
+    invoke: Any, trained: list[RunFolder], runs_dir: Path, words: list[str], message: str
+) -> None:
+    result = invoke("train", "ppo", "--no-ui", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert not trained
+    assert not runs_dir.exists()
+
+
+def test_unwritable_runs_folder_is_named(invoke: Any, trained: list[RunFolder], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = invoke("train", "ppo", "--no-ui", "--runs-dir", str(tmp_path / "file"))
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: runs folder {tmp_path / 'file'}: ")
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["trian"], ["train"], ["train", "pp0"], ["show"], ["set", "x"], ["list", "x"]]
+)
+def test_usage_errors_are_one_line(invoke: Any, words: list[str]) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_a_terminal_nothing_is_made(invoke: Any, runs_dir: Path) -> None:
+    result = invoke("train", "ppo")
+    assert result.exit_code == 2
+    assert "metarl-tui train ppo --no-ui" in result.stderr
+    assert not runs_dir.exists()
+    assert "--no-ui" in invoke().stderr
+
+
+def test_start_that_fails_in_the_foreground_leaves_no_folder(
+    invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_here(folder: RunFolder, *, json: bool) -> int:
+        with Journal(folder.journal) as journal:
+            journal.append("status", 0, state="failed", why="env = Foo-v1: no such environment")
+        return 2
+
+    monkeypatch.setattr("metarl_tui.headless.train_here", train_here)
+    result = invoke("train", "ppo", "--no-ui", "--env", "Foo-v1")
+    assert (result.exit_code, result.stderr) == (2, "error: env = Foo-v1: no such environment\n")
+    assert not list(runs_dir.iterdir())
+
+
+def test_detach_prints_the_id_alone(invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder: FakeLaunch())
+    result = invoke("train", "ppo", "--detach")
+    (path,) = runs_dir.iterdir()
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path.name}\n", "")
+    page = json.loads(invoke("train", "ppo", "--detach", "--json").stdout)
+    assert Path(page["path"]).name == page["id"]
+
+
+def test_detached_start_that_fails_leaves_no_folder(
+    invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = FakeLaunch("device = cuda: no CUDA device is available")
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder: launch)
+    result = invoke("train", "ppo", "--detach")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: device = cuda: no CUDA device is available\n"
+    assert launch.ended
+    assert not list(runs_dir.iterdir())
+
+
+def test_help_lists_every_command_and_every_command_exists(invoke: Any) -> None:
+    text = invoke("--help").stdout
+    for commands in COMMANDS.values():
+        for name in commands:
+            assert f"\n  {name} " in text
+            assert invoke(name, "--help").stdout.startswith("Usage: metarl-tui")
+
+
+def test_help_costs_little_more_than_starting_python() -> None:
+    def seconds(*words: str) -> float:
+        times = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *words], check=True, capture_output=True, env=environment())
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    assert seconds("-m", "metarl_tui", "--help") <= 4 * seconds("-c", "pass")
+
+
+def test_dumb_terminal_is_told_what_works(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    done = subprocess.run(
+        [*PROGRAM, "train", "ppo", "--runs-dir", str(tmp_path / "runs")],
+        stdin=follower, stdout=follower, stderr=follower, env=environment(TERM="dumb"), check=False,
+    )  # fmt: skip
+    os.close(follower)
+    said = os.read(leader, 4096).decode()
+    os.close(leader)
+    assert done.returncode == 2
+    assert said.count("\n") == 1
+    assert "TERM = dumb" in said
+    assert "--no-ui" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_reader_of_a_pipe_may_leave_early(make_run: Any, runs_dir: Path, tmp_path: Path) -> None:
+    folder = make_run()
+    folder.log.write_text("a line of the log\n" * 50_000)
+    process = subprocess.Popen(
+        [*PROGRAM, "log", folder.short_id, "--runs-dir", str(runs_dir)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(10) == 141
+    process.stderr.close()
