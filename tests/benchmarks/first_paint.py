@@ -49,14 +49,23 @@ def first_paint(command: list[str], mark: bytes, environment: dict[str, str]) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=7)
     rounds = parser.parse_args().runs
-    program = shutil.which("metarl-tui", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    program = shutil.which(
+        "metarl-tui", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     if program is None:
         raise SystemExit("metarl-tui is not installed in this environment; pip install . first")
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "METARL_RUNS_DIR": folder, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        environment = {
+            **os.environ,
+            "METARL_RUNS_DIR": folder,
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+        }
         train = [program, "train", "ppo", "--total-steps", "200000"]
         commands = {
             "one-label Textual app": ([sys.executable, "-c", ONE_LABEL], b"painted"),
@@ -67,7 +76,9 @@ def main() -> None:
         for _ in range(rounds + 1):
             for name, (command, mark) in commands.items():
                 times[name].append(first_paint(command, mark, environment))
-                time.sleep(6.0 if command is train else 0.2)  # the worker it starts must not slow the next one
+                time.sleep(
+                    6.0 if command is train else 0.2
+                )  # the worker it starts must not slow the next one
     base = times["one-label Textual app"][1:]
     print(f"{'':26}{'median':>10}{'ratio':>8}")
     for name, all_seconds in times.items():

@@ -55,11 +55,10 @@ def measure(preset: Preset, goal: Goal, seed: int) -> bool:
     ppo.close()
     met = bool(greedy.mean() >= goal.value) and (reached is not None or not goal.in_training)
     when = f"{reached[0]:>9,} {reached[1]:>7.1f} s" if reached else f"{'never':>9} {'':>9}"
-    print(
-        f"{preset.name:24} {seed:>4} {goal.value:>6g} {when} {metrics['rollout/ep_rew_mean']:>9.1f} "
-        f"{greedy.mean():>9.1f} ± {greedy.std():<6.1f} {ppo.progress.done / seconds:>8,.0f}  {'yes' if met else 'NO'}",
-        flush=True,
-    )
+    results = f"{metrics['rollout/ep_rew_mean']:>9.1f} {greedy.mean():>10.1f} ± {greedy.std():<6.1f}"
+    speed = f"{ppo.progress.done / seconds:>8,.0f}"
+    row = f"{preset.name:24} {seed:>4} {goal.value:>6g} {when} {results} {speed}  {'yes' if met else 'NO'}"
+    print(row, flush=True)
     return met
 
 
@@ -70,11 +69,13 @@ def main() -> int:
     arguments = parser.parse_args()
     print(
         f"{'preset':24} {'seed':>4} {'goal':>6} {'at step':>9} {'after':>9} {'training':>9} "
-        f"{'100 greedy episodes':>18} {'steps/s':>8}  met"
+        f"{'100 greedy episodes':>19} {'steps/s':>8}  met"
     )
     chosen = [preset for preset in PRESETS if preset.name in (arguments.preset or GOALS)]
     results = [
-        measure(preset, GOALS[preset.name], seed) for preset in chosen for seed in range(1, arguments.seeds + 1)
+        measure(preset, GOALS[preset.name], seed)
+        for preset in chosen
+        for seed in range(1, arguments.seeds + 1)
     ]
     return 0 if all(results) else 1
 

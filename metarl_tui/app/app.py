@@ -1,0 +1,234 @@
+"""The app: which screen, how it ends, and what it leaves on the shell. It never imports torch."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from rich.console import RenderableType
+from textual._compositor import ChopsUpdate
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.theme import Theme
+
+from metarl_tui.app import colours
+from metarl_tui.app.commands import commands, parsed
+from metarl_tui.app.farewell import farewell
+from metarl_tui.app.screens.base import CommandScreen
+from metarl_tui.app.screens.home import HomeScreen
+from metarl_tui.app.screens.run import RunScreen
+from metarl_tui.app.updates import CroppedUpdate
+from metarl_tui.runs.folder import RunError, RunFolder
+
+CRASHED = 70
+_START_CHECK_SECONDS = 0.1
+_SCREENS = Path(__file__).parent / "screens"
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+THEME = Theme(
+    name="metarl",
+    primary=colours.ACCENT,
+    accent=colours.ACCENT,
+    foreground=colours.TEXT,
+    background=colours.BACKGROUND,
+    surface=colours.BACKGROUND,
+    panel=colours.BACKGROUND,
+    success=colours.WELL,
+    warning=colours.ATTENTION,
+    error=colours.BROKEN,
+)
+
+
+class Starting(Protocol):
+    """A worker on its way."""
+
+    def check(self) -> str:
+        """``"starting"`` or ``"started"``; raises :class:`RunError` with the reason when it gave up."""
+
+
+class MetarlApp(App[None]):
+    """Home screen, or one run. ``lines`` are for the shell, ``exit_code`` for its ``$?``."""
+
+    TITLE = "metarl-tui"
+    CSS_PATH = [_SCREENS / f"{name}.tcss" for name in ("run", "home", "log", "help")]  # noqa: RUF012
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS = [Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True)]  # noqa: RUF012
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        *,
+        run: RunFolder | None = None,
+        launch: Starting | None = None,
+        replay: bool = False,
+        speed: float = 1.0,
+        refresh: float = 5.0,
+        ascii: bool = False,
+        start: Callable[[RunFolder], Starting] | None = None,
+    ) -> None:
+        super().__init__()
+        self.runs_dir = runs_dir
+        self.refresh_rate = refresh
+        self.ascii_only = ascii
+        self.lines: list[str] = []
+        self.exit_code = 0
+        self._first = RunScreen(run, replay=replay, speed=speed) if run else None
+        self._launch = launch
+        self._launches: dict[RunFolder, Starting] = {run: launch} if run and launch else {}
+        self._start = start or _start
+        self.register_theme(THEME)
+        self.theme = THEME.name
+
+    # -- screens ----------------------------------------------------------------------------------
+
+    def get_default_screen(self) -> Screen[None]:
+        return self._first or HomeScreen(self.runs_dir)
+
+    @property
+    def has_home(self) -> bool:
+        """Whether there is a home screen to go back to."""
+        return self._first is None
+
+    def open_run(self, folder: RunFolder, *, replay: bool) -> None:
+        """Show a run over the home screen."""
+        self.push_screen(RunScreen(folder, replay=replay))
+
+    @property
+    def run_screen(self) -> RunScreen | None:
+        """The run that is on the screen, also below another one."""
+        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The table's commands that work on ``screen`` now, for the palette."""
+        if not isinstance(screen, CommandScreen):
+            return
+        for command in commands(screen.place):
+            label = screen.label(command)
+            if label is not None and command.palette and command.help:
+                name, parameters = parsed(command.action)
+                act = cast(Callable[..., None], getattr(screen, f"action_{name}"))
+                title = label or command.action
+                yield SystemCommand(
+                    title, f"{command.help} ({command.shown})", lambda act=act, given=parameters: act(*given)
+                )
+
+    # -- starting a worker ------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._end_by, number)
+        self.set_interval(_START_CHECK_SECONDS, self._check_launches)
+
+    def launching(self, folder: RunFolder) -> bool:
+        """Whether a worker of this run was started from here and has not begun."""
+        return folder in self._launches
+
+    def restart(self, folder: RunFolder) -> None:
+        """Start the worker of a run again. Raises :class:`RunError`."""
+        self._launches[folder] = self._start(folder)
+
+    def _check_launches(self) -> None:
+        for folder, launch in list(self._launches.items()):
+            try:
+                if launch.check() == "started":
+                    del self._launches[folder]
+            except RunError as error:
+                del self._launches[folder]
+                self._not_started(folder, launch, str(error))
+
+    def _not_started(self, folder: RunFolder, launch: Starting, why: str) -> None:
+        """A new run that can't start ends the screen; one that was started again stays to be looked at."""
+        if launch is self._launch:
+            self.lines = [why]
+            self.exit_code = 2
+            self.exit(return_code=2)
+        elif (screen := self.run_screen) is not None and screen.folder == folder:
+            screen.answer.say(why, colours.BROKEN)
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def leave(self, code: int = 0) -> None:
+        """Close the screen; what trains goes on, and the shell is told how to come back."""
+        if self._exit:
+            return
+        self.exit_code = code
+        self.lines = self.farewell()
+        self.exit(return_code=code)
+
+    def farewell(self) -> list[str]:
+        """What to leave on the shell about the run on the screen."""
+        try:
+            screen = self.run_screen
+        except Exception:
+            return []
+        if screen is None:
+            return []
+        if screen.follower is None or screen.follower.standing is None:
+            return (
+                farewell(screen.folder, "starting", "", 0, watched=True)
+                if self.launching(screen.folder)
+                else []
+            )
+        standing = screen.follower.standing
+        iteration = screen.follower.tape.last
+        return farewell(screen.folder, standing.state, standing.why, iteration, watched=screen.seen_alive)
+
+    def _end_by(self, number: signal.Signals) -> None:
+        self.leave(128 + number)
+
+    async def action_quit(self) -> None:
+        self.leave()
+
+    def action_help_quit(self) -> None:
+        self.leave()
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        if isinstance(renderable, ChopsUpdate):
+            renderable = CroppedUpdate(renderable)
+        super()._display(screen, renderable)
+
+    def _fatal_error(self) -> None:
+        """A traceback without local variables, which may hold what a run's files say."""
+        from rich.segment import Segments
+        from rich.traceback import Traceback
+
+        traceback = Traceback(show_locals=False, width=100)
+        self._exit_renderables.append(Segments(self.console.render(traceback, self.console.options)))
+        self._close_messages_no_wait()
+
+
+def run_app(
+    runs_dir: Path,
+    *,
+    run: RunFolder | None = None,
+    launch: Starting | None = None,
+    replay: bool = False,
+    speed: float = 1.0,
+    refresh: float = 5.0,
+    ascii: bool = False,
+    mouse: bool = True,
+) -> tuple[int, list[str]]:
+    """Show the home screen or, with ``run``, that run, until the person leaves.
+
+    Returns the exit code and the lines to print once the terminal is restored: how to come back to a run
+    that goes on, or with code 2 why a new run could not start. Raises :class:`RunError` when ``run`` can't
+    be read. A crash of the screen gives 70; it has printed its traceback then, and training goes on.
+    """
+    app = MetarlApp(
+        runs_dir, run=run, launch=launch, replay=replay, speed=speed, refresh=refresh, ascii=ascii
+    )
+    app.run(mouse=mouse)
+    if app._exception is not None or (app.return_code == 1 and app.exit_code == 0):
+        return CRASHED, app.lines
+    return app.exit_code, app.lines
+
+
+def _start(folder: RunFolder) -> Starting:
+    from metarl_tui.launch import start
+
+    return start(folder)

@@ -1,0 +1,123 @@
+"""The runs of a folder as the home screen lists them. Pure reading: one row of facts a run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from metarl_tui.runs import summary as summaries
+from metarl_tui.runs.files import shown
+from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.liveness import Observer
+
+_ENDED = ("failed", "stopped", "finished")
+_BLOCKS = "▁▂▃▄▅▆▇"  # never a full one, so that rows do not touch
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the list says of a run. ``problem`` is set where its configuration can't be read."""
+
+    title: str
+    trainer: str = ""
+    subject: str = ""
+    state: str = ""
+    why: str = ""
+    iteration: int = 0
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    best: float | None = None
+    latest: float | None = None
+    objective: str = ""
+    points: tuple[float, ...] = ()
+    created: float = 0.0
+    seed: object = None
+    parent: str = ""
+    problem: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing about it will change by itself."""
+        return bool(self.problem) or self.state in _ENDED
+
+
+@dataclass
+class Catalogue:
+    """Reads entries and remembers, for runs that are not over, how they were last seen to live."""
+
+    observers: dict[RunFolder, Observer] = field(default_factory=dict)
+
+    def read(self, folder: RunFolder) -> Entry:
+        """The entry of one run. Never raises."""
+        try:
+            config = folder.config
+        except RunError as error:
+            return Entry(folder.short_id, problem=str(error).removeprefix(f"{shown(folder.path)}/"))
+        summary = summaries.read(folder) or summaries.Summary(state="")
+        state, why, iteration = summary.state, summary.why, summary.iteration
+        if state not in _ENDED or _restarted(folder):
+            observer = self.observers.setdefault(folder, Observer(folder))
+            standing = observer.observe()
+            state, why, iteration = standing.state, standing.why, max(standing.iteration, iteration)
+        if state in _ENDED:
+            self.observers.pop(folder, None)
+        parent = config.parent or {}
+        return Entry(
+            title=config.name or folder.short_id,
+            trainer=config.trainer,
+            subject=config.subject,
+            state=state,
+            why=why,
+            iteration=iteration,
+            done=summary.done,
+            total=summary.total,
+            unit=summary.unit,
+            best=summary.best,
+            latest=summary.latest,
+            objective=summary.objective,
+            points=tuple(summary.sparkline),
+            created=config.created,
+            seed=config.setup.get("seed"),
+            parent=f"{str(parent['run']).rpartition('-')[2]}@{parent['iteration']}" if parent else "",
+        )
+
+
+def _restarted(folder: RunFolder) -> bool:
+    """Whether a worker was started after the summary was written."""
+    try:
+        return folder.worker.stat().st_mtime_ns > folder.summary.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def age(created: float, now: float | None = None) -> str:
+    """``12 s``, ``3 m``, ``5 h``, ``2 d`` or ``4 y``."""
+    seconds = max((time.time() if now is None else now) - created, 0.0)
+    for limit, divisor, unit in (
+        (60, 1, "s"),
+        (3600, 60, "m"),
+        (86400, 3600, "h"),
+        (365 * 86400, 86400, "d"),
+    ):
+        if seconds < limit:
+            return f"{int(seconds // divisor)} {unit}"
+    return f"{int(seconds // (365 * 86400))} y"
+
+
+def sparkline(points: Sequence[float], width: int) -> str:
+    """``points`` as blocks, at most ``width`` of them; what is not finite is blank."""
+    if width <= 0 or not points:
+        return ""
+    if len(points) > width:
+        picked = [points[math.ceil((index + 1) * len(points) / width) - 1] for index in range(width)]
+    else:
+        picked = list(points)
+    finite = [point for point in picked if math.isfinite(point)]
+    if not finite:
+        return " " * len(picked)
+    low, high = min(finite), max(finite)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low and math.isfinite(high - low) else 0.0
+    return "".join(_BLOCKS[round((point - low) * scale)] if math.isfinite(point) else " " for point in picked)

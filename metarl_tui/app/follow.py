@@ -1,0 +1,183 @@
+"""Follows a run on disk into a tape: its journal as it grows, its state, and what is queued.
+
+Imported after the first paint, because a tape needs NumPy. Reading happens in another thread, a slice at
+a time; the tape itself is only touched by the screen's own thread.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from metarl_tui.app.moment import OVER, Moment
+from metarl_tui.runs.folder import RunConfig, RunFolder
+from metarl_tui.runs.journal import JournalReader, Record
+from metarl_tui.runs.liveness import Observer, Standing
+from metarl_tui.runs.requests import Request, pending
+from metarl_tui.tape import Playhead, Tape
+
+SLICE_BYTES = 1 << 20
+_LOOK_SECONDS = 1.0
+_RECENT_ROWS = 24
+
+
+@dataclass
+class Glimpse:
+    """What one look at the folder gave; handed from the reading thread to the screen's."""
+
+    records: list[Record]
+    restarted: bool
+    at_end: bool
+    standing: Standing | None
+    """``None`` when it was not looked at this time."""
+    queued: list[Request]
+    trouble: str = ""
+
+
+class Follower:
+    """One run as it grows. :meth:`look` may run in another thread, :meth:`take` belongs to the screen's."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.tape = self._blank()
+        self.standing: Standing | None = None
+        self.queued: list[Request] = []
+        self.complete = False
+        """Whether the journal was read to its end at least once."""
+        self.trouble = ""
+        self._reader = JournalReader(folder.journal)
+        self._observer = Observer(folder)
+        self._next_look = 0.0
+        self._slices = 0
+
+    def _blank(self) -> Tape:
+        return Tape({**self.config.hyperparameters, **self.config.options})
+
+    @property
+    def damaged(self) -> int:
+        """Journal lines that could not be read."""
+        return self._reader.damaged
+
+    @property
+    def share_read(self) -> float:
+        """About how much of the journal has been read, from 0 to 1."""
+        if self.complete:
+            return 1.0
+        try:
+            size = self.folder.journal.stat().st_size
+        except OSError:
+            return 1.0
+        return min(self._slices * SLICE_BYTES / max(size, 1), 0.99)
+
+    def look(self, *, at_once: bool = False) -> Glimpse:
+        """Read the next slice of the journal and, about once a second, how the run is. Touches no tape."""
+        trouble = ""
+        try:
+            records = self._reader.read(SLICE_BYTES)
+        except OSError as error:
+            records, trouble = [], f"the journal can't be read: {error.strerror or error}"
+        self._slices += 1
+        now = time.monotonic()
+        standing = None
+        if at_once or now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            standing = self._observer.observe()
+        alive = standing.alive if standing else bool(self.standing and self.standing.alive)
+        queued = pending(self.folder) if alive else []
+        return Glimpse(records, self._reader.restarted, self._reader.at_end, standing, queued, trouble)
+
+    def take(self, glimpse: Glimpse) -> bool:
+        """Add what was seen. Whether anything of it is new."""
+        before = (
+            self.tape.version,
+            self.standing,
+            [one.id for one in self.queued],
+            self.complete,
+            self.trouble,
+        )
+        if glimpse.restarted:
+            self.tape = self._blank()
+        if glimpse.records:
+            self.tape.extend(glimpse.records)
+        self.standing = glimpse.standing or self.standing
+        self.queued = glimpse.queued
+        self.complete = self.complete or glimpse.at_end
+        self.trouble = glimpse.trouble
+        after = (
+            self.tape.version,
+            self.standing,
+            [one.id for one in self.queued],
+            self.complete,
+            self.trouble,
+        )
+        return before != after
+
+    @property
+    def state(self) -> str:
+        """The state of the run now, as far as it is known."""
+        return self.standing.state if self.standing else "starting"
+
+    @property
+    def steerable(self) -> bool:
+        """Whether a worker is there that takes requests."""
+        return self.standing is not None and self.standing.alive and self.state not in (*OVER, "starting")
+
+    @property
+    def over(self) -> bool:
+        """Whether no worker trains this run any more."""
+        return self.standing is not None and self.state in OVER
+
+    def moment(self, playhead: Playhead) -> Moment:
+        """The header's view of the playhead's moment."""
+        tape, config = self.tape, self.config
+        iteration = playhead.iteration
+        at_end = iteration >= tape.last
+        state = self.state if at_end else tape.state_at(iteration)
+        values = tape.hyperparameters_at(None if at_end else iteration)
+        total = total_iterations(tape, values, iteration)
+        seconds = seconds_between_rows(tape, iteration)
+        speed = tape.value_at("time/fps", iteration)
+        seed = config.setup.get("seed")
+        running = at_end and state == "running"
+        return Moment(
+            trainer=config.trainer,
+            subject=config.subject,
+            title=config.name,
+            seed=seed if isinstance(seed, int) else None,
+            state=state,
+            why=self.standing.why
+            if at_end and self.standing and state not in ("running", "finished")
+            else "",
+            iteration=iteration,
+            total=total,
+            share=iteration / total if total else None,
+            speed=speed if speed is not None and math.isfinite(speed) else 1 / seconds if seconds else None,
+            unit="steps" if speed is not None else "iterations",
+            left=max(total - iteration, 0) * seconds if running and total and seconds else None,
+            reading=None if self.complete else self.share_read,
+        )
+
+
+def total_iterations(tape: Tape, values: Mapping[str, Any], iteration: int) -> int | None:
+    """How many iterations the run will have with the ``values`` in force, if that can be told."""
+    total, steps = values.get("total_steps"), tape.value_at("time/steps", iteration)
+    if isinstance(values.get("iterations"), int):
+        return int(values["iterations"])
+    if isinstance(total, int | float) and iteration and steps and math.isfinite(steps) and steps > 0:
+        return max(math.ceil(total * iteration / steps - 1e-9), iteration)
+    return None
+
+
+def seconds_between_rows(tape: Tape, iteration: int) -> float | None:
+    """Median wall-clock time of the newest iterations up to ``iteration``, waiting included."""
+    first = max(tape.first, iteration - _RECENT_ROWS)
+    moments = [(one, tape.time_at(one)) for one in range(first, iteration + 1)]
+    times = [moment for _, moment in moments if moment is not None]
+    gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+    return statistics.median(gaps) if len(gaps) > 2 else None

@@ -1,0 +1,61 @@
+"""What all screens share: keys, footer, help and palette that come from the table of commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual.screen import Screen
+
+from metarl_tui.app.commands import Command, Place, commands, parsed
+from metarl_tui.app.widgets.answer import Answer
+from metarl_tui.app.widgets.footer import KeysFooter
+
+if TYPE_CHECKING:
+    from metarl_tui.app.app import MetarlApp
+
+
+class CommandScreen(Screen[None]):
+    """A screen whose keys are the commands of its ``place``. :meth:`label` says which work now."""
+
+    place: ClassVar[Place]
+    AUTO_FOCUS = None
+
+    @property
+    def metarl(self) -> MetarlApp:
+        """The app, by its own type."""
+        return cast("MetarlApp", self.app)
+
+    def label(self, command: Command) -> str | None:
+        """What the footer calls ``command`` now, or ``None`` while it would do nothing."""
+        return command.label
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        for command in commands(self.place):
+            if parsed(command.action) == (action, parameters):
+                return self.label(command) is not None
+        return True
+
+    def keys_now(self) -> list[tuple[Command, str]]:
+        """The commands of the footer, with their labels."""
+        found = ((command, self.label(command)) for command in commands(self.place) if command.shown)
+        return [(command, label) for command, label in found if label]
+
+    def show_keys(self) -> None:
+        """Bring the footer up to date."""
+        for footer in self.query(KeysFooter):
+            answers = self.query(Answer)
+            footer.show([] if answers and answers.first().question is not None else self.keys_now())
+
+    def on_descendant_focus(self, _: Any) -> None:
+        self.show_keys()
+
+    def on_descendant_blur(self, _: Any) -> None:
+        self.show_keys()
+
+    def action_leave(self) -> None:
+        self.metarl.leave()
+
+    def action_help(self) -> None:
+        from metarl_tui.app.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self))

@@ -1,0 +1,249 @@
+"""The runs of a folder, newest first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from textual.app import ComposeResult
+
+from metarl_tui.app.catalogue import Catalogue, Entry
+from metarl_tui.app.colours import ACCENT, BROKEN, DIM, GREY
+from metarl_tui.app.commands import Command, bindings
+from metarl_tui.app.screens.base import CommandScreen
+from metarl_tui.app.widgets.answer import Answer
+from metarl_tui.app.widgets.footer import KeysFooter
+from metarl_tui.app.widgets.rows import Row, Rows, fit, say, spread
+from metarl_tui.app.widgets.run_details import RunDetails
+from metarl_tui.app.widgets.run_list import RunList
+from metarl_tui.runs.files import shown
+from metarl_tui.runs.find import list_runs
+from metarl_tui.runs.folder import RunError, RunFolder, delete
+
+_BATCH = 200
+_LIST_SECONDS = 2.0
+_LIVE_SECONDS = 1.0
+
+
+class HomeHeading(Rows):
+    """How many runs there are and where they lie; without any, what to type."""
+
+    DEFAULT_CSS = """
+    HomeHeading { height: 2; width: 1fr; }
+    """
+
+    def __init__(self, runs_dir: Path, *, ascii_only: bool = False) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self._runs_dir = runs_dir
+        self._count: int | None = None
+        self._read = 0
+
+    def show(self, count: int, read: int) -> None:
+        """Show the number of runs and how many of them have been read."""
+        self._count, self._read = count, read
+        self.redraw()
+
+    def rows(self, width: int, height: int) -> list[Row]:
+        if self._count is None:
+            what = "looking for runs"
+        elif self._read < self._count:
+            what = f"{self._count} runs, {self._read} read"
+        else:
+            what = f"{self._count} run{'s' * (self._count != 1)}"
+        left: Row = [say("metarl-tui  ", ACCENT), say(what, GREY)]
+        return [
+            spread(left, [say(fit(shown(self._runs_dir), 60).rstrip(), DIM)] if width > 60 else [], width)
+        ]
+
+
+class EmptyHome(Rows):
+    """What to type when there are no runs."""
+
+    DEFAULT_CSS = """
+    EmptyHome { height: 1fr; width: 1fr; display: none; }
+    """
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self.trouble = ""
+
+    def rows(self, width: int, height: int) -> list[Row]:
+        if self.trouble:
+            return [[say(self.trouble, BROKEN)]]
+        return [
+            [say("No runs here yet. To start one:", GREY)],
+            [],
+            [say("    metarl-tui train ppo", ACCENT)],
+            [],
+            [say("It trains PPO on CartPole-v1 and shows it live.", DIM)],
+        ]
+
+
+class HomeScreen(CommandScreen):
+    """Lists runs, reads those in view first, and keeps an eye on those that train."""
+
+    place = "home"
+    BINDINGS = bindings("home")
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012
+
+    def __init__(self, runs_dir: Path) -> None:
+        super().__init__()
+        self.runs_dir = runs_dir
+        self._catalogue = Catalogue()
+        self._listed_at = 0.0
+        self._live_at = 0.0
+        self._awake = asyncio.Event()
+
+    def compose(self) -> ComposeResult:
+        ascii_only = self.metarl.ascii_only
+        yield HomeHeading(self.runs_dir, ascii_only=ascii_only)
+        yield RunList(ascii_only=ascii_only)
+        yield EmptyHome(ascii_only=ascii_only)
+        yield RunDetails(ascii_only=ascii_only)
+        yield Answer(ascii_only=ascii_only)
+        yield KeysFooter(ascii_only=ascii_only)
+
+    def on_mount(self) -> None:
+        self.show_keys()
+        self.call_after_refresh(lambda: self.run_worker(self._follow(), exclusive=True))
+
+    def on_screen_resume(self) -> None:
+        self._listed_at = self._live_at = 0.0
+        self._awake.set()
+
+    @property
+    def table(self) -> RunList:
+        return self.query_one(RunList)
+
+    # -- following --------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """List, then read: what is in view, then what was never read, then again what may have changed."""
+        while True:
+            if self.is_current and time.monotonic() >= self._listed_at + _LIST_SECONDS:
+                await self._list()
+            wanted = self._next_batch() if self.is_current else []
+            if wanted:
+                self._take(await asyncio.to_thread(self._read, wanted))
+            pause = 0.0 if wanted and self._unread() else 0.25
+            self._awake.clear()
+            try:
+                await asyncio.wait_for(self._awake.wait(), pause or 0.001)
+            except TimeoutError:
+                continue
+
+    def _read(self, runs: list[RunFolder]) -> list[tuple[RunFolder, Entry]]:
+        return [(run, self._catalogue.read(run)) for run in runs]
+
+    async def _list(self) -> None:
+        trouble = ""
+        try:
+            runs = await asyncio.to_thread(list_runs, self.runs_dir)
+        except RunError as error:
+            runs, trouble = [], str(error)
+        self._listed_at = time.monotonic()
+        if runs != self.table.runs:
+            gone = self.table.entries.keys() - set(runs)
+            for folder in gone:
+                del self.table.entries[folder]
+                self._catalogue.observers.pop(folder, None)
+            self.table.show(runs)
+        empty = self.query_one(EmptyHome)
+        empty.trouble = trouble
+        empty.display = not runs
+        self.table.display = bool(runs)
+        empty.redraw()
+        self._show()
+
+    def _unread(self) -> bool:
+        return len(self.table.entries) < len(self.table.runs)
+
+    def _next_batch(self) -> list[RunFolder]:
+        known = self.table.entries
+        if fresh := [run for run in self.table.in_view if run not in known]:
+            return fresh
+        if self._unread():
+            return [run for run in self.table.runs if run not in known][:_BATCH]
+        if time.monotonic() < self._live_at + _LIVE_SECONDS:
+            return []
+        self._live_at = time.monotonic()
+        return [run for run, entry in known.items() if not entry.over][:_BATCH]
+
+    def _take(self, entries: list[tuple[RunFolder, Entry]]) -> None:
+        self.table.entries.update(entries)
+        self.table.redraw()
+        self._show()
+
+    def _show(self) -> None:
+        self.query_one(HomeHeading).show(len(self.table.runs), len(self.table.entries))
+        run = self.table.run
+        self.query_one(RunDetails).show(run, self.table.entries.get(run) if run else None)
+        self.show_keys()
+
+    # -- commands ---------------------------------------------------------------------------------
+
+    def label(self, command: Command) -> str | None:
+        run = self.table.run if self.is_mounted else None
+        entry = self.table.entries.get(run) if run else None
+        match command.action:
+            case "open":
+                if entry is None or entry.problem:
+                    return None
+                return "replay" if entry.over else "watch"
+            case "delete":
+                gone = entry is None or entry.over or entry.state == "lost"
+                return command.label if run is not None and gone else None
+            case "help" | "leave":
+                return command.label
+            case _:
+                return command.label if len(self.table.runs) > 1 else None
+
+    def on_run_list_chosen(self) -> None:
+        self._show()
+        self._awake.set()
+
+    def on_run_list_opened(self) -> None:
+        self.action_open()
+
+    def action_move(self, rows: int) -> None:
+        self.table.move(rows)
+
+    def action_page(self, direction: int) -> None:
+        self.table.page(direction)
+
+    def action_top(self) -> None:
+        self.table.move(-len(self.table.runs))
+
+    def action_bottom(self) -> None:
+        self.table.move(len(self.table.runs))
+
+    def action_open(self) -> None:
+        run = self.table.run
+        entry = self.table.entries.get(run) if run else None
+        if run is None or entry is None:
+            return
+        if entry.problem:
+            self.query_one(Answer).say(entry.problem, BROKEN)
+            return
+        self.metarl.open_run(run, replay=entry.over)
+
+    def action_delete(self) -> None:
+        if (run := self.table.run) is not None:
+            entry = self.table.entries.get(run)
+            name = entry.title if entry else run.short_id
+            self.query_one(Answer).ask(
+                f"Delete {name} and its checkpoints from disk?", lambda: self._delete(run)
+            )
+            self.show_keys()
+
+    def _delete(self, run: RunFolder) -> None:
+        answer = self.query_one(Answer)
+        try:
+            delete(run)
+        except RunError as error:
+            answer.say(str(error), BROKEN)
+        else:
+            answer.say(f"deleted {run.id}", GREY)
+        self._listed_at = 0.0
+        self._awake.set()

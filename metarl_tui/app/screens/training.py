@@ -1,0 +1,123 @@
+"""The part of the run screen that asks something of the worker: pause, steer, save, stop, start again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from textual.widget import Widget
+
+from metarl_tui.app.colours import ATTENTION, BROKEN, DIM
+from metarl_tui.app.outbox import Outbox, Reply
+from metarl_tui.app.screens.base import CommandScreen
+from metarl_tui.app.widgets.answer import Answer
+from metarl_tui.app.widgets.steer_panel import SteerPanel
+from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.requests import Action
+
+if TYPE_CHECKING:
+    from metarl_tui.app.follow import Follower
+
+
+class TrainingScreen(CommandScreen):
+    """Sends requests and says what became of them."""
+
+    folder: RunFolder
+    follower: Follower | None
+    outbox: Outbox
+
+    def to_newest(self) -> None:
+        """Move the playhead to the end of the tape."""
+        raise NotImplementedError
+
+    def paint(self) -> None:
+        """Show the moment of the playhead."""
+        raise NotImplementedError
+
+    @property
+    def answer(self) -> Answer:
+        return self.query_one(Answer)
+
+    @property
+    def panel(self) -> SteerPanel:
+        return self.query_one(SteerPanel)
+
+    @property
+    def side(self) -> Widget:
+        """The panels beside the charts; on a narrow screen over them."""
+        return self.query_one("#side")
+
+    @property
+    def laid_over(self) -> bool:
+        """Whether the steer panel lies over the charts."""
+        return self.side.has_class("-open") and not self.has_class("-side")
+
+    def tell(self, reply: Reply) -> None:
+        """Say what became of a request where the person looks: in the panel or in the answer line."""
+        if reply.steering:
+            self.panel.note(reply.short or reply.text, reply.colour)
+            if self.panel.size.height:
+                return
+        self.answer.say(reply.text, reply.colour)
+
+    def tell_answers(self) -> None:
+        """Say which requests have been answered."""
+        if self.follower is not None:
+            for reply in self.outbox.answers(self.follower.tape):
+                self.tell(reply)
+
+    def request(self, action: Action, changes: Mapping[str, Any] | None = None) -> None:
+        """Send a request and say that it is on its way."""
+        seconds = self.follower.tape.seconds_per_iteration if self.follower else 0.0
+        try:
+            self.tell(self.outbox.ask(action, changes, iteration_seconds=seconds))
+        except RunError as error:
+            self.tell(Reply(str(error), BROKEN, bool(changes)))
+        self.paint()
+
+    def action_pause(self) -> None:
+        paused = self.follower is not None and self.follower.state == "paused"
+        self.request("resume" if paused else "pause")
+
+    def action_save(self) -> None:
+        self.request("save")
+
+    def action_stop(self) -> None:
+        self.answer.ask(f"Stop training {self.folder.title} for good?", lambda: self.request("stop"))
+        self.show_keys()
+
+    def action_restart(self) -> None:
+        self.answer.ask(f"Train {self.folder.title} on from its newest checkpoint?", self._restart)
+        self.show_keys()
+
+    def _restart(self) -> None:
+        try:
+            self.metarl.restart(self.folder)
+        except RunError as error:
+            self.answer.say(str(error), BROKEN)
+        else:
+            self.answer.say("starting", ATTENTION)
+            self.to_newest()
+
+    def action_steer(self) -> None:
+        self.to_newest()
+        self.side.add_class("-open")
+        self.panel.focus()
+
+    def on_steer_panel_send(self, message: SteerPanel.Send) -> None:
+        self.request("set", message.changes)
+
+    def on_steer_panel_refused(self, message: SteerPanel.Refused) -> None:
+        if not self.panel.size.height:
+            self.answer.say(message.why, BROKEN)
+
+    def on_steer_panel_done(self) -> None:
+        self.end_steering()
+
+    def end_steering(self) -> None:
+        """Leave the steer panel; one that was laid over the charts goes away."""
+        self.side.remove_class("-open")
+        if self.panel.has_focus:
+            self.set_focus(None)
+        self.answer.say("", DIM)
+        self.show_keys()

@@ -1,0 +1,177 @@
+"""A widget made of cells: what changed is found by comparing arrays, and only those rows are repainted."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from metarl_tui.app import colours
+from metarl_tui.app.raster import row_text
+
+BLANK, BAND, LINE, FAULT, STEERED, NOTED, HAIRLINE, FAINT, LABEL, TITLE, VALUE, GOOD = range(12)
+"""Tones; the first four are the raster's."""
+
+_STYLES = (
+    Style(),
+    Style(color=colours.BAND),
+    Style(color=colours.ACCENT),
+    Style(color=colours.BROKEN, bold=True),
+    Style(color=colours.STEERED),
+    Style(color=colours.ATTENTION),
+    Style(color=colours.HAIRLINE),
+    Style(color=colours.DIM),
+    Style(color=colours.GREY),
+    Style(color=colours.TEXT),
+    Style(color=colours.BRIGHT),
+    Style(color=colours.WELL),
+)
+_SPACE = ord(" ")
+_SPELT = str.maketrans(
+    {
+        "ε": "eps",
+        "α": "alpha",
+        "β": "beta",
+        "γ": "gamma",
+        "λ": "lambda",
+        "→": ">",
+        "×": "x",
+        "…": ".",
+        "–": "-",
+    }
+)
+_WORTH_A_JUMP = 16
+"""Unchanged cells that cost more to send again than a movement of the cursor and a new style."""
+
+
+class Canvas:
+    """Rows of cells, each a character's code and a tone; with ``ascii`` text is spelt out."""
+
+    def __init__(self, width: int, height: int, *, ascii: bool = False) -> None:
+        self.ascii = ascii
+        self.codes: npt.NDArray[np.uint32] = np.full((height, width), _SPACE, np.uint32)
+        self.tones: npt.NDArray[np.uint8] = np.zeros((height, width), np.uint8)
+
+    @property
+    def width(self) -> int:
+        return int(self.codes.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.codes.shape[0])
+
+    def write(self, row: int, column: int, text: str, tone: int) -> int:
+        """Write ``text``, cut at the edges, and return the column after it."""
+        text = one_wide(in_ascii(text) if self.ascii else text)
+        skipped = max(-column, 0)
+        shown = text[skipped : max(self.width - column, 0)]
+        if 0 <= row < self.height and shown:
+            place = slice(column + skipped, column + skipped + len(shown))
+            self.codes[row, place] = [ord(character) for character in shown]
+            self.tones[row, place] = tone
+        return column + len(text)
+
+    def place(self, row: int, column: int, codes: npt.NDArray[Any], tones: npt.NDArray[Any]) -> None:
+        """Put a block of cells with its upper left corner at ``row`` and ``column``."""
+        height, width = codes.shape
+        self.codes[row : row + height, column : column + width] = codes
+        self.tones[row : row + height, column : column + width] = tones
+
+    def blank_run(self, column: int, top: int, bottom: int, character: str, tone: int) -> None:
+        """A vertical line through the blank cells of a column, rows ``top`` to ``bottom`` exclusive."""
+        if not 0 <= column < self.width:
+            return
+        free = self.codes[top:bottom, column] == _SPACE
+        self.codes[top:bottom, column][free] = ord(character)
+        self.tones[top:bottom, column][free] = tone
+
+    def strip(self, row: int, background: Color) -> Strip:
+        """The row as Textual draws it; blanks take the tone before them, so that runs are few."""
+        if not self.width:
+            return Strip([], 0)
+        codes, tones = self.codes[row], self.tones[row]
+        inked = np.maximum.accumulate(np.where(codes != _SPACE, np.arange(self.width), 0))
+        tones = tones[inked]
+        starts = [0, *(np.flatnonzero(tones[1:] != tones[:-1]) + 1).tolist(), self.width]
+        text, styles = row_text(codes), _on(background)
+        return Strip(
+            [Segment(text[start:stop], styles[tones[start]]) for start, stop in pairwise(starts)], self.width
+        )
+
+
+@cache
+def _on(background: Color) -> tuple[Style, ...]:
+    """The tones' styles on a background."""
+    below = Style() if background.a == 0 else Style(bgcolor=background.rich_color)
+    return tuple(below + style for style in _STYLES)
+
+
+def in_ascii(text: str) -> str:
+    """``text`` with symbols spelt out: ``eps .2>.1``."""
+    return text.translate(_SPELT).encode("ascii", "replace").decode()
+
+
+def one_wide(text: str) -> str:
+    """``text`` with every character that is not one cell wide replaced."""
+    if cell_len(text) == len(text) and text.isprintable():
+        return text
+    return "".join(character if cell_len(character) == 1 else "?" for character in text)
+
+
+class CellWidget(Widget):
+    """Draws a :class:`Canvas`; subclasses make it in :meth:`paint` and call :meth:`repaint`."""
+
+    DEFAULT_CSS = """
+    CellWidget { height: 1fr; width: 1fr; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._canvas = Canvas(0, 0)
+        self._strips: list[Strip | None] = []
+
+    def paint(self, width: int, height: int) -> Canvas:
+        """What is to be seen now, at the given size."""
+        raise NotImplementedError
+
+    def repaint(self) -> None:
+        """Paint, and have the cells that changed redrawn."""
+        width, height = self.content_size
+        old, new = self._canvas, self.paint(width, height)
+        self._canvas = new
+        if (old.width, old.height) != (new.width, new.height):
+            self._strips = [None] * new.height
+            self.refresh()
+            return
+        changed = (old.codes != new.codes) | (old.tones != new.tones)
+        for row in np.flatnonzero(changed.any(axis=1)).tolist():
+            self._strips[row] = None
+            columns = np.flatnonzero(changed[row])
+            for run in np.split(columns, np.flatnonzero(np.diff(columns) > _WORTH_A_JUMP) + 1):
+                self.refresh(Region(int(run[0]), row, int(run[-1] - run[0]) + 1, 1))
+
+    def on_resize(self) -> None:
+        self.repaint()
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        self._strips = [None] * len(self._strips)
+        super().notify_style_update()
+
+    def render_line(self, y: int) -> Strip:
+        if y >= len(self._strips):
+            return Strip.blank(self.content_size.width, _on(self.background_colors[1])[BLANK])
+        strip = self._strips[y]
+        if strip is None:
+            strip = self._strips[y] = self._canvas.strip(y, self.background_colors[1])
+        return strip

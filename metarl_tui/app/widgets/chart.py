@@ -1,0 +1,199 @@
+"""One metric over the iterations."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from textual.message import Message
+
+from metarl_tui.app.axes import ValueAxis, iterations_per_dot, value_axis
+from metarl_tui.app.raster import Columns, Points, dot_columns, draw
+from metarl_tui.app.widgets import cells
+from metarl_tui.app.widgets.cells import Canvas, CellWidget
+from metarl_tui.tape import Tape
+from metarl_tui.text import clean, short_number
+from trainers.metrics import metric
+
+SMALLEST_ROOM = 4
+_SMOOTHING = 40
+"""The mean line is averaged over this fraction of the width, to either side."""
+
+
+class _Glyphs(NamedTuple):
+    left: str
+    corner: str
+    bottom: str
+    steered: str
+    playhead: str
+
+
+_BOX = _Glyphs("│", "╰", "─", "╎", "│")
+_ASCII = _Glyphs("|", "+", "-", "!", "|")
+
+
+class _Span(NamedTuple):
+    """Where iterations lie in the plot: ``per_dot`` iterations to a column of dots."""
+
+    first: int
+    last: int
+    per_dot: float
+
+    def cell(self, iteration: int) -> int:
+        return int((iteration - self.first) / self.per_dot) // 2
+
+
+class Chart(CellWidget):
+    """A dim band, a bright mean line, the newest value, and a mark wherever a person changed something.
+
+    When the playhead stands back, the value is the one at the playhead, a line marks it, and what comes
+    after it is dim.
+    """
+
+    def __init__(self, key: str = "", *, ascii: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.ascii = ascii
+        self.key = key
+        self.label_room = SMALLEST_ROOM
+        """Cells left of the axis, for the labels; charts above each other share it."""
+        self.shows_iterations = True
+        """Whether the iterations are written below the plot."""
+        self.selected = False
+        self._tape: Tape | None = None
+        self._position = 0
+        self._live = True
+        self._axis: ValueAxis | None = None
+
+    class Resized(Message):
+        """The chart has another size, and perhaps other labels."""
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self.post_message(self.Resized())
+
+    def show(self, key: str) -> None:
+        """Draw another metric from the next :meth:`update` on."""
+        if key != self.key:
+            self.key, self._axis = key, None
+
+    @property
+    def label_width(self) -> int:
+        """Cells that the labels of the value axis need, as last painted."""
+        return self._axis.label_width if self._axis is not None else 0
+
+    def update(self, tape: Tape, position: int, live: bool) -> None:
+        """Draw ``tape`` as seen from iteration ``position``. Repaints only what changed."""
+        self._tape, self._position, self._live = tape, position, live or position >= tape.last
+        if self.is_mounted and self.display:
+            self.repaint()
+
+    def paint(self, width: int, height: int) -> Canvas:
+        canvas = Canvas(width, height, ascii=self.ascii)
+        if width < 1 or height < 1:
+            return canvas
+        left = self.label_room + 1 if width >= 24 else 0
+        bottom = height - (1 if height >= 5 else 0) - (1 if self.shows_iterations and height >= 6 else 0)
+        cells_wide, rows = width - left, bottom - 1
+        tape = self._tape
+        if tape is None or rows < 1 or not len(tape.series(self.key)[0]):
+            self._axis = None
+            self._frame(canvas, left, bottom)
+            self._title(canvas, [])
+            if rows >= 1:
+                canvas.write(1 + rows // 2, left + max((cells_wide - 11) // 2, 0), "no data yet", cells.FAINT)
+            return canvas
+        dots = cells_wide * 2
+        span = _Span(
+            tape.first, tape.last, iterations_per_dot(tape.first, tape.last, dots, settled=tape.ended)
+        )
+        columns = self._columns(tape, span, dots)
+        limits = columns.limits or (0.0, 0.0)
+        self._axis = value_axis(*limits, rows, self._axis)
+        if left and self.label_width > self.label_room:
+            self.label_room = self.label_width
+            return self.paint(width, height)
+        after = None if self._live else span.cell(self._position)
+        raster = draw(columns, self._axis, dim_after=after, ascii=self.ascii)
+        canvas.place(1, left, raster.codes, raster.tones)
+        self._marks(canvas, span, left, bottom)
+        self._frame(canvas, left, bottom)
+        if self.shows_iterations and height >= 6:
+            self._iterations(canvas, span, left, bottom + 1)
+        return canvas
+
+    def _columns(self, tape: Tape, span: _Span, dots: int) -> Columns:
+        band = metric(self.key).band
+        return dot_columns(
+            Points(*tape.series(self.key)),
+            span.first,
+            span.per_dot,
+            dots,
+            low=Points(*tape.series(band[0])) if band else None,
+            high=Points(*tape.series(band[1])) if band else None,
+            smooth=dots // 2 // _SMOOTHING + 1,
+            breaks=[marker.iteration for marker in tape.markers],
+        )
+
+    @property
+    def _glyphs(self) -> _Glyphs:
+        return _ASCII if self.ascii else _BOX
+
+    def _frame(self, canvas: Canvas, left: int, bottom: int) -> None:
+        """The two hairlines and the labels of the value axis."""
+        glyphs = self._glyphs
+        if left:
+            canvas.codes[1:bottom, left - 1] = ord(glyphs.left)
+            canvas.tones[1:bottom, left - 1] = cells.HAIRLINE
+            for tick in self._axis.ticks if self._axis is not None else ():
+                canvas.write(1 + tick.row, 0, tick.label[:left].rjust(left - 1)[: left - 1], cells.FAINT)
+        if bottom < canvas.height:
+            corner = glyphs.corner if left else glyphs.bottom
+            line = corner + glyphs.bottom * (canvas.width - max(left, 1))
+            canvas.write(bottom, max(left - 1, 0), line, cells.HAIRLINE)
+
+    def _marks(self, canvas: Canvas, span: _Span, left: int, bottom: int) -> None:
+        """Dashed lines where something was changed, and the playhead's line."""
+        assert self._tape is not None
+        labels = []
+        for marker in self._tape.markers:
+            if span.first <= marker.iteration <= span.last:
+                column = left + span.cell(marker.iteration)
+                canvas.blank_run(column, 1, bottom, self._glyphs.steered, cells.STEERED)
+                labels.append((column, marker.label))
+        if not self._live and self._position >= span.first:
+            column = left + span.cell(min(self._position, span.last))
+            canvas.blank_run(column, 1, bottom, self._glyphs.playhead, cells.LABEL)
+        self._title(canvas, labels)
+
+    def _title(self, canvas: Canvas, labels: list[tuple[int, str]]) -> None:
+        """The name to the left, the value to the right and between them the newest labels that fit."""
+        described = metric(self.key)
+        value = self._tape.value_at(self.key, self._position) if self._tape is not None else None
+        shown = "" if value is None else short_number(value)
+        start_of_value = canvas.width - len(shown)
+        title = clean(described.title, 60)[: max(start_of_value - 1, 0)]
+        free = canvas.write(0, 0, title, cells.LINE if self.selected else cells.TITLE)
+        if described.unit and canvas.width >= 40 and free + len(described.unit) + 10 < start_of_value:
+            free = canvas.write(0, free + 1, described.unit, cells.FAINT)
+        tone = cells.FAULT if value is not None and not np.isfinite(value) else cells.VALUE
+        canvas.write(0, start_of_value, shown, tone)
+        end = start_of_value - 2
+        for column, label in sorted(labels, reverse=True):
+            label = cells.in_ascii(label) if self.ascii else label
+            start = min(column - len(label) // 2, end - len(label))
+            if start >= free + 2 and start + len(label) > column - 2:
+                canvas.write(0, start, label, cells.STEERED)
+                end = start - 2
+
+    def _iterations(self, canvas: Canvas, span: _Span, left: int, row: int) -> None:
+        """The first, the middle and the newest iteration, below where they are."""
+        newest = str(span.last)
+        end = min(left + span.cell(span.last) + 1, canvas.width)
+        start = max(end - len(newest), left)
+        free = canvas.write(row, left, str(span.first), cells.FAINT)
+        if start >= free + 1:
+            canvas.write(row, start, newest, cells.FAINT)
+        middle = (span.first + span.last) // 2
+        place = left + span.cell(middle) - len(str(middle)) // 2
+        if place >= free + 2 and place + len(str(middle)) + 2 <= start:
+            canvas.write(row, place, str(middle), cells.FAINT)

@@ -1,0 +1,70 @@
+"""What happened, newest last, up to the moment of the playhead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metarl_tui.app.colours import ACCENT, ATTENTION, BROKEN, DIM, GREY, STEERED, TEXT, WELL
+from metarl_tui.app.widgets.rows import Row, Rows, fit, say, title, wrapped
+
+_STATUS_COLOURS = {"failed": BROKEN, "finished": WELL, "paused": ATTENTION, "running": GREY}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One event: its iteration, what to say, and a colour by what it means."""
+
+    iteration: int
+    text: str
+    colour: str
+
+
+def event_colour(kind: str, record: dict[str, object]) -> str:
+    """The colour of a journal record, by its meaning."""
+    match kind:
+        case "control":
+            if record.get("result") == "rejected":
+                return BROKEN
+            return STEERED if record.get("changes") else GREY
+        case "status":
+            return _STATUS_COLOURS.get(str(record.get("state")), GREY)
+        case "note":
+            return TEXT
+        case "resumed":
+            return ACCENT
+        case _:
+            return DIM
+
+
+class JournalPanel(Rows):
+    """The newest lines that fit; a long one takes two rows."""
+
+    DEFAULT_CSS = """
+    JournalPanel { width: 1fr; height: 1fr; }
+    """
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self._lines: Sequence[Line] = ()
+        self._has_log = False
+
+    def show(self, lines: Sequence[Line], *, has_log: bool) -> None:
+        """Show the newest of ``lines``, which are oldest first; with a log there is a key to follow it."""
+        self._lines, self._has_log = lines, has_log
+        self.redraw()
+
+    def rows(self, width: int, height: int) -> list[Row]:
+        shown: list[Row] = []
+        digits = max((len(str(line.iteration)) for line in self._lines[-height:]), default=3)
+        digits = max(digits, 3)
+        for line in reversed(self._lines):
+            parts = wrapped(line.text, width - digits - 2, 2)
+            block = [[say(f"{line.iteration:>{digits}}  ", line.colour), say(parts[0], line.colour)]]
+            block += [[say(" " * (digits + 2)), say(part, line.colour)] for part in parts[1:]]
+            if len(shown) + len(block) > height - 1:
+                break
+            shown[:0] = block
+        if not shown:
+            shown = [[say(fit("nothing yet", width).rstrip(), DIM)]]
+        return [title("journal", width, [say("l", DIM)] if self._has_log else None), *shown]

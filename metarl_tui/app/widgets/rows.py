@@ -1,0 +1,148 @@
+"""The base of the plain widgets: rows of styled text, of which only the changed ones are repainted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TypeAlias
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from metarl_tui.app.colours import DIM, HAIRLINE, TEXT
+from metarl_tui.text import clean
+
+Row: TypeAlias = list[Segment]
+
+# One column for one column, so that nothing moves.
+_PLAIN = str.maketrans(
+    "●○◐◆◇▲▌▍━─│┃╌→←↑↓↘◀▶⋯…·×αβγελ≥≤⏸▁▂▃▄▅▆▇█–—",
+    "*o*##!||=-|:-><^v\\<>~..xabgel><|__.-=+*#--",
+)
+
+
+@cache
+def style(colour: str, bold: bool = False, reverse: bool = False) -> Style:
+    """A style by colour."""
+    return Style(color=colour, bold=bold or None, reverse=reverse or None)
+
+
+def say(text: object, colour: str = TEXT, *, bold: bool = False, reverse: bool = False) -> Segment:
+    """Cleaned text in a colour."""
+    return Segment(clean(text), style(colour, bold, reverse))
+
+
+def space(width: int) -> Segment:
+    """``width`` blank columns."""
+    return Segment(" " * max(width, 0), style(TEXT))
+
+
+def width_of(row: Sequence[Segment]) -> int:
+    """Columns that a row takes."""
+    return sum(cell_len(segment.text) for segment in row)
+
+
+def fit(text: str, width: int) -> str:
+    """``text`` in exactly ``width`` columns, shortened with ``…`` if it is longer."""
+    text = clean(text)
+    if cell_len(text) <= width:
+        return set_cell_size(text, max(width, 0))
+    return set_cell_size(text, width - 1) + "…" if width > 0 else ""
+
+
+def wrapped(text: str, width: int, most: int) -> list[str]:
+    """``text`` broken at spaces into at most ``most`` lines of ``width`` columns."""
+    lines, line = [], ""
+    for word in clean(text).split():
+        if line and cell_len(line) + 1 + cell_len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    lines.append(line)
+    kept = lines[:most]
+    if len(lines) > most:
+        kept[-1] = fit(f"{kept[-1]} …", width) if cell_len(kept[-1]) + 2 > width else f"{kept[-1]} …"
+    return [fit(one, width).rstrip() for one in kept]
+
+
+def spread(left: Row, right: Row, width: int) -> Row:
+    """``left`` and ``right`` at the two ends of ``width`` columns; the left one gives way."""
+    room = width - width_of(right)
+    if width_of(left) > room - 1:
+        left = list(Strip(left).crop(0, max(room - 1, 0)))
+    return [*left, space(room - width_of(left)), *right]
+
+
+def title(text: str, width: int, right: Row | None = None) -> Row:
+    """A panel's title, a hairline, and what stands at its right end."""
+    right = right or []
+    line = width - cell_len(text) - 1 - (width_of(right) + 1 if right else 0)
+    return [
+        say(text, TEXT),
+        Segment(" "),
+        say("─" * max(line, 0), HAIRLINE),
+        *([Segment(" "), *right] if right else []),
+    ]
+
+
+def keys(pairs: Sequence[tuple[str, str]], colour: str) -> Row:
+    """Keys and what they do: ``p pause  e steer``."""
+    row: Row = []
+    for key, label in pairs:
+        row += [say(key, colour), say(f" {label}  ", DIM)]
+    return row
+
+
+class Rows(Widget):
+    """A widget that is a list of rows. Subclasses give :meth:`rows`; :meth:`redraw` repaints what differs."""
+
+    can_focus = False
+
+    def __init__(
+        self, *, ascii_only: bool = False, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self.ascii_only = ascii_only
+        self._rows: list[Row] = []
+
+    def rows(self, width: int, height: int) -> list[Row]:
+        """What to show in ``width`` × ``height`` columns and lines."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Compute the rows again and repaint those that changed."""
+        width, height = self.size
+        if not (width and height):
+            return
+        rows = [self._drawable(row) for row in self.rows(width, height)[:height]]
+        rows += [[] for _ in range(height - len(rows))]
+        if len(rows) != len(self._rows):
+            self._rows = rows
+            self.refresh()
+            return
+        changed = [y for y, (new, old) in enumerate(zip(rows, self._rows, strict=True)) if new != old]
+        self._rows = rows
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def _drawable(self, row: Row) -> Row:
+        if not self.ascii_only:
+            return row
+        return [
+            Segment(segment.text.translate(_PLAIN).encode("ascii", "replace").decode(), segment.style)
+            for segment in row
+        ]
+
+    def on_resize(self) -> None:
+        self._rows = []
+        self.redraw()
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        row = self._rows[y] if y < len(self._rows) else []
+        return Strip(row).adjust_cell_length(self.size.width).apply_style(self.rich_style)

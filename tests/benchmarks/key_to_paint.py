@@ -1,0 +1,118 @@
+"""How long a key takes to show while six charts follow a live run, and what following costs.
+
+    python tests/benchmarks/key_to_paint.py [--keys 300] [--refresh 5] [--size 200x60]
+
+A PPO run trains in its worker while the screen follows it in a pseudo-terminal. Keys move the steer panel's
+cursor at irregular moments; the clock stops when the cursor's mark arrives at the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import pty
+import random
+import select
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from pathlib import Path
+
+import psutil
+
+MARK = "▌".encode()
+
+
+class Terminal:
+    """A program in a pseudo-terminal."""
+
+    def __init__(self, command: list[str], columns: int, rows: int) -> None:
+        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        self.pid, self._descriptor = pty.fork()
+        if self.pid == 0:
+            os.execvpe(command[0], command, environment)
+        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.received = 0
+
+    def press(self, key: bytes) -> None:
+        os.write(self._descriptor, key)
+
+    def read(self, seconds: float, until: bytes | None = None) -> bool:
+        """Read for ``seconds``, or until ``until`` has come; whether it has."""
+        end, seen = time.perf_counter() + seconds, b""
+        while (left := end - time.perf_counter()) > 0:
+            if select.select([self._descriptor], [], [], left)[0]:
+                part = os.read(self._descriptor, 1 << 16)
+                self.received += len(part)
+                seen += part
+                if until is not None and until in seen:
+                    return True
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--keys", type=int, default=300)
+    parser.add_argument("--refresh", default="5")
+    parser.add_argument("--size", default="200x60")
+    arguments = parser.parse_args()
+    columns, rows = map(int, arguments.size.split("x"))
+    program = shutil.which(
+        "metarl-tui", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if program is None:
+        raise SystemExit("metarl-tui is not installed in this environment; pip install . first")
+    with tempfile.TemporaryDirectory() as folder:
+        train = [program, "train", "ppo", "--detach", "--runs-dir", folder, "--total-steps", "100000000"]
+        run = subprocess.run(train, check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            measure(
+                [program, "open", run, "--runs-dir", folder, "--refresh", arguments.refresh],
+                columns,
+                rows,
+                arguments.keys,
+            )
+        finally:
+            subprocess.run([program, "stop", run, "--runs-dir", folder], check=True, capture_output=True)
+
+
+def measure(command: list[str], columns: int, rows: int, keys: int) -> None:
+    terminal = Terminal(command, columns, rows)
+    screen = psutil.Process(terminal.pid)
+    terminal.read(8.0)
+    terminal.press(b"e")
+    terminal.read(1.0)
+    # Following alone: no key is pressed.
+    began, used, received = time.perf_counter(), screen.cpu_times(), terminal.received
+    terminal.read(10.0)
+    seconds = time.perf_counter() - began
+    now = screen.cpu_times()
+    processor = (now.user + now.system - used.user - used.system) / seconds
+    rate = (terminal.received - received) / seconds / 1024
+    times = []
+    for number in range(keys):
+        terminal.read(random.uniform(0.03, 0.15))
+        pressed = time.perf_counter()
+        terminal.press(b"\x1b[B" if number % 10 < 5 else b"\x1b[A")
+        if terminal.read(2.0, until=MARK):
+            times.append(time.perf_counter() - pressed)
+    screen.kill()
+    times.sort()
+    share = statistics.quantiles(times, n=100)
+    print(f"{columns}×{rows}, {len(times)} of {keys} keys seen")
+    print(
+        f"key to paint   p50 {share[49] * 1e3:.1f} ms   p99 {share[98] * 1e3:.1f} ms   worst {times[-1] * 1e3:.1f} ms"
+    )
+    print(f"following      {processor:.0%} of one core   {rate:.1f} KiB/s to the terminal")
+
+
+if __name__ == "__main__":
+    main()
