@@ -10,6 +10,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import orjson
@@ -40,39 +43,45 @@ def train_here(
     Raises :class:`~metarl_tui.runs.folder.RunError` when another worker has the run.
     """
     interruption = Interruption().install()
-    sys.path.append(os.getcwd())  # noqa: PTH109 - an environment of one's own lies in the working folder
     from metarl_tui.runs.requests import sender
     from metarl_tui.worker.loop import AskedAtStart, train
 
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - it stays open as long as the process
     order = AskedAtStart(asked, rebase, os.urandom(6).hex(), sender()) if asked else None
-    if json:
-        observer = _JsonLines(interruption).observe
-        return train(folder, interruption, attended=False, asked=order, observer=observer)
-    report = _on_terminal(folder) if sys.stdout.isatty() else _InPipe(folder)
+    report = _JsonLines(folder) if json else _on_terminal(folder) if sys.stdout.isatty() else _InPipe(folder)
+    listener = _Listener(report.observe, interruption)
     interruption.before_exit = report.close
     try:
-        return train(folder, interruption, attended=False, asked=order, observer=report.observe)
+        return train(folder, interruption, attended=False, asked=order, observer=listener.observe)
     finally:
-        report.close()
+        with suppress(OSError):
+            report.close()
+            if listener.listens:
+                report.summarise()
         interruption.restore()
-        report.summarise()
 
 
-class _JsonLines:
-    """The journal's records on standard output; when nobody reads them any more the run ends, saved."""
+class _Listener:
+    """Hands records to a report for as long as somebody reads it; what is wrong with the output ends no run.
 
-    def __init__(self, interruption: Interruption) -> None:
+    Where the reader of a pipe has left, the run ends as if by a signal: with a checkpoint.
+    """
+
+    def __init__(self, observe: Callable[[dict[str, Any]], None], interruption: Interruption) -> None:
+        self._observe = observe
         self._interruption = interruption
-        self._read = True
+        self.listens = True
 
     def observe(self, record: dict[str, Any]) -> None:
+        if not self.listens:
+            return
         try:
-            if self._read:
-                sys.stdout.buffer.write(orjson.dumps(record) + b"\n")
-                sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            self._read = False
-            self._interruption.signal = signal.SIGPIPE
+            self._observe(record)
+        except OSError as error:
+            self.listens = False
+            if isinstance(error, BrokenPipeError) and self._interruption.signal is None:
+                self._interruption.signal = signal.SIGPIPE
             # Python flushes standard output once more as it exits, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -142,6 +151,17 @@ class _Report:
     def close(self) -> None: ...
 
     def summarise(self) -> None: ...
+
+
+class _JsonLines(_Report):
+    """The journal's records, as they are written."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder, sys.stdout)
+
+    def observe(self, record: dict[str, Any]) -> None:
+        self.out.buffer.write(orjson.dumps(record) + b"\n")
+        self.out.buffer.flush()
 
 
 class _InPipe(_Report):

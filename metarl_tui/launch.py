@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
+from metarl_tui.runs.files import open_private, reason, shown
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.text import clean
@@ -38,21 +39,30 @@ def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase
     if changes:
         command += ["--changes", orjson.dumps({"values": dict(changes), "rebase": rebase}).decode()]
     working_folder = Path(folder.config.working_folder)
-    descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            start_new_session=True,
-            cwd=working_folder if working_folder.is_dir() else None,
-        )
+        descriptor = open_private(folder.log, os.O_WRONLY | os.O_APPEND)
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+                cwd=working_folder if working_folder.is_dir() else None,
+            )
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise StartFailed(f"the worker could not be started: {error.strerror or error}") from error
-    finally:
-        os.close(descriptor)
+        raise StartFailed(
+            f"the worker of {shown(folder.path)} could not be started: {reason(error)}"
+        ) from error
     return Launch(folder, process, reader)
+
+
+def why_not_started(status: Mapping[str, Any]) -> str:
+    """Why a worker ended before it had started, from the status with which it ended."""
+    why = status.get("refused") or status.get("why") or f"the worker {status['state']} before it began"
+    return clean(why, 2_000)
 
 
 class Launch:
@@ -78,8 +88,8 @@ class Launch:
             if record.get("state") == "started":
                 self._started = True
                 return "started"
-            if record.get("state") in ("failed", "stopped"):
-                raise StartFailed(clean(record.get("why") or f"the worker {record['state']} before it began"))
+            if record.get("state") in ("failed", "stopped", "finished"):
+                raise StartFailed(why_not_started(record))
         if exit_code is not None:
             raise StartFailed(self._last_words() or f"the worker ended with exit code {exit_code}")
         return "starting"

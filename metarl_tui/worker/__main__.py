@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ def main() -> int:
     parser.add_argument("--changes", type=json.loads, default=None)
     arguments = parser.parse_args()
     interruption = Interruption().install()
-    sys.path.append(os.getcwd())  # noqa: PTH109 - an environment of one's own lies in the working folder
     from metarl_tui.worker.loop import AskedAtStart, train
 
     asked = None

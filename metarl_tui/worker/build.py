@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -22,6 +23,7 @@ def build_trainer(config: RunConfig, decisions: Mapping[str, Any] | None = None)
     Raises :class:`~trainers.declarations.InvalidValue` and :class:`~trainers.trainer.TrainingError` with a
     message for people, :class:`RunError` for a trainer that this version does not know.
     """
+    find_environments_of(config)
     entry = TRAINERS.get(config.trainer)
     if entry is None:
         raise RunError(f"trainer = {config.trainer}: this version knows {', '.join(TRAINERS)}")
@@ -29,6 +31,12 @@ def build_trainer(config: RunConfig, decisions: Mapping[str, Any] | None = None)
     hyperparameters: Any = make_settings(entry.hyperparameters, config.hyperparameters)
     module, _, name = entry.implementation.partition(":")
     return cast(Trainer, getattr(importlib.import_module(module), name)(setup, hyperparameters))
+
+
+def find_environments_of(config: RunConfig) -> None:
+    """Let ``package.module:Class`` be found in the folder where the run was begun, after all else."""
+    if config.working_folder and config.working_folder not in sys.path:
+        sys.path.append(config.working_folder)
 
 
 def versions() -> dict[str, str]:

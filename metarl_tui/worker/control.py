@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.requests import Request, discard, pending
 from trainers.declarations import InvalidValue, Value, declarations
@@ -38,6 +38,21 @@ class Change:
     rebase: bool = False
     request: str | None = None
     by: str = "plan"
+
+
+def superseded(due: Iterable[Change], values: Mapping[str, Any]) -> deque[Change]:
+    """``due`` without the repeated changes of the names in ``values``: a person has asked anew.
+
+    Planned changes stay, as they do in a run that was never interrupted.
+    """
+    kept: deque[Change] = deque()
+    for change in due:
+        if change.request:
+            left = {name: value for name, value in change.values.items() if name not in values}
+            change = replace(change, values=left)
+        if change.values:
+            kept.append(change)
+    return kept
 
 
 @dataclass
@@ -71,9 +86,17 @@ class Control:
         if now < self._next_poll:
             return
         self._next_poll = now + POLL_SECONDS
-        for request in pending(self.folder):
-            fields = _asked(request.id, request.action, request.by, request.rebase)
-            self._answer(fields, *self._carry_out(request))
+        requests = pending(self.folder)
+        if not requests:
+            return
+        try:
+            self.folder.check_private()
+        except RunError as error:
+            self.reject(requests, str(error))
+            return
+        for request in requests:
+            changed, why = self._carry_out(request)
+            self._answer(_asked(request.id, request.action, request.by, request.rebase), changed, why)
             discard(self.folder, request)
 
     def reject(self, requests: Sequence[Request], why: str) -> None:
@@ -83,9 +106,17 @@ class Control:
             discard(self.folder, request)
 
     def apply_at_start(self, values: Mapping[str, Any], rebase: bool, request: str, by: str) -> str | None:
-        """Apply what was asked together with the start. Returns why it was rejected, or ``None``."""
+        """Apply what was asked together with the start. Returns why it was rejected, or ``None``.
+
+        What leaves the run finished is rejected too: then there is nothing to start.
+        """
+        self.begin_iteration()
         changed, why = self._change(values, rebase)
+        if why is None and (finished := self.trainer.finished):
+            changed, why = {}, f"nothing left to do: {finished}"
         self._answer(_asked(request, "set", by, rebase), changed, why)
+        if why is None:
+            self.due = superseded(self.due, values)
         return why
 
     def _carry_out(self, request: Request) -> tuple[dict[str, tuple[Value, Value]], str | None]:
@@ -93,6 +124,8 @@ class Control:
         why = None
         if request.changes:
             changed, why = self._change(request.changes, request.rebase)
+            if why is None:
+                self.due = superseded(self.due, request.changes)
         if why is None:
             match request.action:
                 case "set" if not request.changes:

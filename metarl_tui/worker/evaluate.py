@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.worker.build import find_environments_of
 from trainers.declarations import InvalidValue
 from trainers.trainer import TrainingError
 
@@ -16,7 +16,7 @@ def evaluate_checkpoint(folder: RunFolder, episodes: int, at: int | None = None)
     The normaliser is frozen, and the episodes begin as the run's own evaluations do. Raises
     :class:`RunError` when there is no good checkpoint or the environment can't be made.
     """
-    sys.path.append(folder.config.working_folder)
+    find_environments_of(folder.config)
     from trainers.load import load_policy
     from trainers.randomness import seed_for
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metarl_tui.runs import checkpoints
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader
-from metarl_tui.worker.control import Change
+from metarl_tui.worker.control import Change, superseded
 from trainers.trainer import State
+
+ENDED = ("failed", "stopped", "finished")
 
 
 @dataclass
@@ -21,7 +23,9 @@ class History:
     decisions: dict[str, Any] = field(default_factory=dict)
     """Setup fields as the first start decided them."""
     changes: list[Change] = field(default_factory=list)
-    """Changes that people had applied, each once, in order."""
+    """Changes that people had applied and not replaced since, each once, in order."""
+    ended: dict[str, Any] | None = None
+    """The newest status, where it says how the run ended."""
 
 
 @dataclass
@@ -42,19 +46,29 @@ def read_history(folder: RunFolder) -> History:
     while (records := reader.read()) or not reader.at_end:
         history.records += len(records)
         for record in records:
-            if record["kind"] == "status" and record.get("state") == "started" and not history.decisions:
-                history.decisions = dict(record.get("decisions") or {})
+            if record["kind"] == "status":
+                history.ended = record if record.get("state") in ENDED else None
+                if record.get("state") == "started" and not history.decisions:
+                    history.decisions = dict(record.get("decisions") or {})
             change = _applied_by_hand(record)
             if change and change.request not in seen:
                 seen.add(str(change.request))
-                history.changes.append(change)
+                history.changes = _replacing(history.changes, change)
     return history
 
 
 def find_past(folder: RunFolder) -> Past:
-    """The newest checkpoint whose checksums hold, and what was found damaged on the way to it."""
+    """The newest checkpoint whose checksums hold, and what was found damaged on the way to it.
+
+    Raises :class:`RunError` where there are checkpoints and none of them can be read.
+    """
     found = checkpoints.newest_good(folder)
     if found is None:
+        if unreadable := checkpoints.listed(folder):
+            raise RunError(
+                f"none of the {len(unreadable)} checkpoints in {folder.checkpoints} can be read; "
+                "move them away to start this run from its beginning"
+            )
         return Past()
     checkpoint, contents, damaged = found
     notes = [
@@ -74,6 +88,13 @@ def changes_after(iteration: int, planned: list[dict[str, Any]], history: Histor
     ]
     due = [change for change in plan + history.changes if change.iteration > iteration]
     return deque(sorted(due, key=lambda change: change.iteration))
+
+
+def _replacing(changes: list[Change], new: Change) -> list[Change]:
+    """``changes`` and ``new``, which takes the place of older ones that were to come after it."""
+    before = [change for change in changes if change.iteration <= new.iteration]
+    after = superseded((change for change in changes if change.iteration > new.iteration), new.values)
+    return [*before, new, *after]
 
 
 def _applied_by_hand(record: dict[str, Any]) -> Change | None:

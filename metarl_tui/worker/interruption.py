@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -59,7 +58,8 @@ class Interruption:
         self._leave()
 
     def _leave(self) -> None:
-        if self.before_exit:
-            self.before_exit()
-        sys.stdout.flush()
-        os._exit(self.exit_code)
+        try:
+            if self.before_exit:
+                self.before_exit()
+        finally:
+            os._exit(self.exit_code)

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from metarl_tui.runs import checkpoints
+from metarl_tui.runs.files import open_private, reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import Journal
-from metarl_tui.runs.liveness import Heart, RunBusy, acquire_lock, write_worker
+from metarl_tui.runs.liveness import Heart, acquire_lock, write_worker
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.requests import pending
+from metarl_tui.runs.requests import Request, pending
 from metarl_tui.text import clean
 from metarl_tui.worker.build import build_trainer, versions
 from metarl_tui.worker.control import POLL_SECONDS, Control
-from metarl_tui.worker.exact import Past, changes_after, find_past, read_history
+from metarl_tui.worker.exact import changes_after, find_past, read_history
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.saving import Saver
 from trainers.declarations import InvalidValue, make_settings
@@ -69,16 +70,19 @@ def train(
     """Train the run in ``folder`` from its newest good checkpoint until it ends; the exit code.
 
     ``attended`` says that a person may be waited for; without it a fault or a full disk ends the run.
-    ``observer`` sees every record after it is written. Raises :class:`RunBusy` when another worker has
-    the run; everything else that goes wrong is journaled.
+    ``observer`` sees every record after it is written, and must not raise. Raises :class:`RunError` when
+    another worker has the run or its folder can't be written; everything later is journaled.
     """
     with acquire_lock(folder):
-        stale = pending(folder)
-        with Journal(folder.journal) as journal:
+        stale = pending(folder, most=None)
+        try:
+            journal = Journal(folder.journal)
+        except OSError as error:
+            raise RunError(f"{shown(folder.journal)}: {reason(error)}") from error
+        with journal:
             writer = _Writer(journal, attended, observer)
             write_worker(folder)
-            heart = Heart(folder)
-            writer.heart = heart
+            writer.heart = heart = Heart(folder)
             try:
                 return _Worker(folder, interruption, writer, heart, attended).run(stale, asked)
             finally:
@@ -101,6 +105,12 @@ class _Writer:
             self.patiently(self._journal.sync)
         if self._observer:
             self._observer(record)
+
+    def once(self, kind: str, iteration: int, /, **fields: Any) -> None:
+        """Append if that is possible now; for a process that can't wait."""
+        with suppress(OSError):
+            self._journal.append(kind, iteration, **fields)
+            self._journal.sync()
 
     def patiently(self, write: Callable[[], Any]) -> Any:
         """Do ``write``; while the disk is full, say so in the heartbeat and try again each second."""
@@ -131,76 +141,85 @@ class _Worker:
         self.heart = heart
         self.attended = attended
         self.iteration = 0
-        self._next_step = 0.0
+        self._step_began = 0.0
 
-    def run(self, stale: list[Any], asked: AskedAtStart | None) -> int:
+    def run(self, stale: list[Request], asked: AskedAtStart | None) -> int:
         """Start, train, end. Every way out is journaled."""
         try:
-            past = self._prepare()
-            self._start(past, asked)
+            self._prepare()
+            self._start(asked)
         except (RunError, InvalidValue, TrainingError) as refusal:
-            self._refuse(stale)
-            return self._could_not_start(str(refusal))
-        except Exception as error:
-            traceback.print_exc()
-            self._refuse(stale)
-            return self._could_not_start(f"{type(error).__name__}: {error}")
+            return self._could_not_start(str(refusal), stale)
+        except BaseException as error:  # an environment's module may even call sys.exit
+            self._log_traceback()
+            return self._could_not_start(_in_words(error), stale)
         try:
             self.control.reject(stale, "queued before the run was started again")
             ending = self._loop()
             if ending.save:
-                self.record.patiently(lambda: self.saver.save("final"))
-        except Exception as error:
-            traceback.print_exc()
+                self._save("final")
+        except BaseException as error:
+            self._log_traceback()
             ending = Ending("failed", _in_words(error), FAILED, save=False)
         finally:
             with suppress(Exception):
                 self.trainer.close()
         return self._end(ending)
 
-    def _prepare(self) -> Past:
+    def _prepare(self) -> None:
         """Find where to go on and build the trainer; torch is imported here."""
-        history = read_history(self.folder)
+        self.history = read_history(self.folder)
+        self.record("status", self.iteration, state="starting")
         past = find_past(self.folder)
         self.iteration = past.iteration
-        self.record("status", past.iteration, state="starting")
         for note in past.notes:
             self.record("note", past.iteration, text=note)
-        self.trainer: Trainer = build_trainer(self.config, history.decisions)
+        self.trainer: Trainer = build_trainer(self.config, self.history.decisions)
         inexact = self.trainer.restore(past.state) if past.state else None
-        if history.records:
-            checkpoints.set_aside_above(self.folder, past.iteration)
-            self.record("resumed", past.iteration, **{"from": past.iteration})
         if inexact:
             self.record("note", past.iteration, text=inexact)
         options = make_settings(RunOptions, {**self.config.options, **past.worker.get("options", {})})
         self.options = LiveSettings(options)
         self.saver = Saver(
-            self.folder, self.trainer, TRAINERS[self.config.trainer], self.record,
+            self.folder,
+            self.trainer,
+            TRAINERS[self.config.trainer],
+            self.record,
             lambda: {"options": {"pace": options.pace, "on_nan": options.on_nan}},
-        )  # fmt: skip
+        )
         self.saver.restore(past.worker)
         self.control = Control(
-            self.folder, self.trainer, self.options, self.record, self._save_when_possible,
-            changes_after(past.iteration, self.config.changes, history),
-        )  # fmt: skip
-        if options.paused and not history.records:
+            self.folder,
+            self.trainer,
+            self.options,
+            self.record,
+            self._save,
+            changes_after(past.iteration, self.config.changes, self.history),
+        )
+        if options.paused and not self.history.records:
             self.control.paused = "started paused"
-        return past
 
-    def _start(self, past: Past, asked: AskedAtStart | None) -> None:
+    def _start(self, asked: AskedAtStart | None) -> None:
         if asked and (
             why := self.control.apply_at_start(asked.values, asked.rebase, asked.request, asked.by)
         ):
             raise RunError(why)
-        if past.iteration and (why := self.trainer.finished):
-            raise RunError(f"nothing left to do: {why}; give it more, for example total_steps")
+        if self.iteration and (why := self.trainer.finished):
+            raise RunError(f"nothing left to do: {why}")
+        if self.history.records:
+            checkpoints.set_aside_above(self.folder, self.iteration)
+            self.record("resumed", self.iteration, **{"from": self.iteration})
         self.interruption.give_up = self._give_up
         self.record(
-            "status", self.iteration, state="started",
-            decisions=self.trainer.decisions(), versions=versions(), device=str(self.config.setup.get("device", "cpu")),
-            pid=os.getpid(), host=platform.node(),
-        )  # fmt: skip
+            "status",
+            self.iteration,
+            state="started",
+            decisions=self.trainer.decisions(),
+            versions=versions(),
+            device=str(self.config.setup.get("device", "cpu")),
+            pid=os.getpid(),
+            host=platform.node(),
+        )
         self._say("paused" if self.control.paused else "running", self.control.paused or "")
 
     def _loop(self) -> Ending:
@@ -214,9 +233,9 @@ class _Worker:
             if control.paused != said:
                 said = control.paused
                 if said:
-                    self._save_when_possible("pause")
+                    self._save("pause")
                 self._say("paused" if said else "running", said or "")
-            wait = POLL_SECONDS if said else min(POLL_SECONDS, self._next_step - time.monotonic())
+            wait = POLL_SECONDS if said else min(POLL_SECONDS, self._until_next_step())
             if wait > 0:
                 time.sleep(wait)
                 self.heart.boundary(self.iteration)
@@ -235,9 +254,13 @@ class _Worker:
             return Ending("finished", why, DONE)
         return None
 
-    def _iterate(self) -> Ending | None:
+    def _until_next_step(self) -> float:
+        """Seconds that the pace in force asks to wait."""
         pace = self.options.values.pace
-        self._next_step = time.monotonic() + 1 / pace if pace else 0.0
+        return self._step_began + 1 / pace - time.monotonic() if pace else 0.0
+
+    def _iterate(self) -> Ending | None:
+        self._step_began = time.monotonic()
         done: Iteration = self.trainer.step()
         self.iteration = done.number
         self.heart.boundary(done.number)
@@ -249,11 +272,12 @@ class _Worker:
             if not self.attended or self.options.values.on_nan == "stop":
                 return Ending("failed", clean(done.fault), FAILED)
             self.control.paused = clean(done.fault)
-        self.record.patiently(lambda: self.saver.measured(done.metrics))
+        if why := self.saver.measured(done.metrics):
+            self._save(why)
         return None
 
-    def _save_when_possible(self, reason: str) -> str:
-        return str(self.record.patiently(lambda: self.saver.save(reason)))
+    def _save(self, why: str) -> str:
+        return str(self.record.patiently(lambda: self.saver.save(why)))
 
     def _say(self, state: str, why: str) -> None:
         self.record("status", self.iteration, state=state, **({"why": clean(why)} if why else {}))
@@ -271,26 +295,38 @@ class _Worker:
             return ending.exit_code or FAILED
         return ending.exit_code
 
-    def _refuse(self, stale: list[Any]) -> None:
+    def _could_not_start(self, why: str, stale: list[Request]) -> int:
+        """A run that had ended stays as it had; one that never started has failed."""
         if hasattr(self, "control"):
             self.control.reject(stale, "queued before the run was started again")
-
-    def _could_not_start(self, why: str) -> int:
-        self.record("status", self.iteration, state="failed", why=clean(why))
+        before = self.history.ended if hasattr(self, "history") else None
+        if before:
+            fields = {"state": before["state"], "why": before.get("why", ""), "refused": clean(why, 2_000)}
+        else:
+            fields = {"state": "failed", "why": clean(why)}
+        self.record("status", self.iteration, **fields)
         return COULD_NOT_START
 
     def _give_up(self, why: str, exit_code: int) -> None:
-        """From a timer's thread: the iteration takes too long, so leave with the newest checkpoint."""
-        newest = self.saver.newest
-        self.record(
-            "status", self.iteration, state="stopped", why=f"{why}; newest checkpoint: {newest or 'none'}"
-        )
+        """From a timer's thread: what goes on takes too long, so leave with the newest checkpoint."""
+        if self.heart.message:
+            why = f"{why.partition(';')[0]} while {self.heart.message}"
+        why = f"{why}; newest checkpoint: {self.saver.newest or 'as before the start'}"
+        self.record.once("status", self.iteration, state="stopped", why=why)
+        self.saver.status = ("stopped", clean(why))
+        with suppress(OSError):
+            self.saver.write_summary()
         os._exit(exit_code)
 
+    def _log_traceback(self) -> None:
+        with suppress(OSError):
+            descriptor = open_private(self.folder.log, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as log:
+                log.write(traceback.format_exc())
 
-def _in_words(error: Exception) -> str:
+
+def _in_words(error: BaseException) -> str:
     text = clean(error)
+    if isinstance(error, TrainingError):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-__all__ = ["AskedAtStart", "Observer", "RunBusy", "train"]

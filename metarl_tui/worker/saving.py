@@ -80,8 +80,8 @@ class Saver:
         self.best, self.latest = state.get("best"), state.get("latest")
         self.sparkline = Sparkline(list(state.get("sparkline", [])), int(state.get("sparkline_width", 1)))
 
-    def measured(self, values: dict[str, float]) -> None:
-        """Look at an iteration's metrics: keep the best, and save when it is time."""
+    def measured(self, values: dict[str, float]) -> str | None:
+        """Take in an iteration's metrics; the reason to save a checkpoint now, if there is one."""
         headline = values.get(self.entry.charts[0])
         if headline is not None:
             self.latest = headline
@@ -89,9 +89,8 @@ class Saver:
         objective = values.get(self.entry.objective)
         if objective is not None and self._is_best(objective):
             self.best = objective
-            self.save("best")
-        elif time.monotonic() >= self._due:
-            self.save("automatic")
+            return "best"
+        return "automatic" if time.monotonic() >= self._due else None
 
     def save(self, reason: str) -> str:
         """Save a checkpoint of the trainer as it stands; returns its name."""
@@ -104,7 +103,7 @@ class Saver:
         self.record(
             "checkpoint", self.trainer.iteration, name=saved.path.name, reason=reason, bytes=saved.size
         )
-        checkpoints.thin(self.folder, keep=set())
+        checkpoints.thin(self.folder)
         self.write_summary()
         ended = time.monotonic()
         self._due = ended + max(LEAST_SECONDS, (ended - began) / COST_SHARE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,13 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
     ours, theirs = weights(one), weights(other)
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name], equal_nan=True) for name in ours)
+
+
+def damage_checkpoints_after(folder: RunFolder, iteration: int) -> None:
+    for checkpoint in checkpoints.listed(folder):
+        if checkpoint.iteration > iteration:
+            for part in checkpoint.path.iterdir():
+                part.write_bytes(b"\0" * 100)
 
 
 def test_a_run_from_start_to_finish(make_run: MakeRun) -> None:
@@ -186,10 +194,7 @@ def test_steering_after_the_checkpoint_is_repeated_after_a_resume(make_run: Make
     train_here(straight, observer=steer(straight, stop=False))
     train_here(broken, observer=at_iteration(broken, 2, lambda: requests.send(broken, "stop")))
     train_here(broken, observer=steer(broken, stop=True))
-    for checkpoint in checkpoints.listed(broken):
-        if checkpoint.iteration > 2:
-            for part in checkpoint.path.iterdir():
-                part.write_bytes(b"\0" * 100)
+    damage_checkpoints_after(broken, 2)
     train_here(broken)
     assert "is damaged" in records(broken, "note")[0]["text"]
     assert_same_run(straight, broken)
@@ -213,7 +218,7 @@ def test_a_finished_run_goes_on_with_more_steps(make_run: MakeRun) -> None:
     train_here(extended)
     first = max(metrics(extended))
     assert train_here(extended) == 2
-    assert "give it more" in records(extended, "status")[-1]["why"]
+    assert "nothing left to do" in records(extended, "status")[-1]["refused"]
     more = AskedAtStart({"total_steps": 1280}, rebase=False, request="r1", by="someone@here")
     assert train_here(extended, asked=more) == 0
     assert max(metrics(extended)) > 2 * first - 2
@@ -245,8 +250,85 @@ def test_an_environment_that_raises_fails_the_run(
     assert last["state"] == "failed"
     assert "the pole is gone" in last["why"]
     assert "\x1b" not in last["why"]
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert "ZeroDivisionError" in run.log.read_text()
     assert metrics(run)
+
+
+def test_an_environment_that_exits_fails_the_run_as_well(make_run: MakeRun) -> None:
+    run = make_run(env="hostile:Exits", vector="sync")
+    assert train_here(run) == 1
+    assert records(run, "status")[-1]["why"] == "SystemExit: 0"
+
+
+def test_what_is_asked_at_a_resume_outranks_what_was_asked_before(make_run: MakeRun) -> None:
+    run = make_run()
+
+    def observe(record: dict[str, Any]) -> None:
+        if record["kind"] == "metrics" and record["iteration"] == 2:
+            requests.send(run, "save")
+        if record["kind"] == "metrics" and record["iteration"] == 4:
+            requests.send(run, "set", {"gamma": 0.97, "epochs": 3})
+            requests.send(run, "stop")
+
+    train_here(run, observer=observe)
+    damage_checkpoints_after(run, 2)
+    asked = AskedAtStart({"gamma": 0.9}, rebase=False, request="r1", by="someone@here")
+    train_here(run, asked=asked, observer=at_iteration(run, 6, lambda: requests.send(run, "stop")))
+    again = [record["changes"] for record in records(run, "control") if record.get("again")]
+    assert again == [{"epochs": [2, 3]}]
+    damage_checkpoints_after(run, 2)
+    train_here(run)
+    settings = checkpoints.newest_good(run)
+    assert settings is not None
+    assert settings[1].numbers["settings"]["values"]["gamma"] == 0.9
+    assert settings[1].numbers["settings"]["values"]["epochs"] == 3
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(make_run: MakeRun) -> None:
+    run = make_run()
+    train_here(run)
+    before = metrics(run)
+    for values in ({"total_steps": 1}, {"minibatch_size": 60}):
+        asked = AskedAtStart(values, rebase=False, request=str(values), by="someone@here")
+        assert train_here(run, asked=asked) == 2
+        assert records(run, "control")[-1]["result"] == "rejected"
+        last = records(run, "status")[-1]
+        assert last["state"] == "finished"
+        assert last["refused"]
+    more = AskedAtStart({"total_steps": 1280}, rebase=False, request="r3", by="someone@here")
+    assert train_here(run, asked=more) == 0
+    after = metrics(run)
+    assert {number: after[number] for number in before} == before
+    assert len(after) > len(before)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(make_run: MakeRun) -> None:
+    run = make_run()
+    train_here(run)
+    damage_checkpoints_after(run, -1)
+    assert train_here(run) == 2
+    assert "none of the" in records(run, "status")[-1]["refused"]
+
+
+def test_a_faster_pace_does_not_wait_for_the_slow_one(make_run: MakeRun) -> None:
+    run = make_run(options={"pace": 0.001})
+    ask = at_iteration(run, 1, lambda: requests.send(run, "set", {"pace": 1000}))
+    began = time.monotonic()
+    assert train_here(run, observer=ask) == 0
+    assert time.monotonic() - began < 30
+
+
+def test_who_may_not_write_the_folder_can_not_steer_by_it(make_run: MakeRun) -> None:
+    run = make_run()
+
+    def intrude() -> None:
+        requests.send(run, "set", {"gamma": 0.5})
+        run.path.chmod(0o777)
+
+    train_here(run, observer=at_iteration(run, 2, intrude))
+    (answer,) = records(run, "control")
+    assert answer["result"] == "rejected"
+    assert "chmod" in answer["why"]
 
 
 @pytest.mark.parametrize(

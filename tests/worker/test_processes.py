@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -22,16 +23,18 @@ from metarl_tui.runs.liveness import observe, read_worker
 LONG = {"total_steps": 10_000_000, "eval_every": None}
 
 
+FOREGROUND = """
+import sys
+from pathlib import Path
+from metarl_tui.headless import train_here
+from metarl_tui.runs.folder import RunFolder
+sys.exit(train_here(RunFolder(Path(sys.argv[1])), json="json" in sys.argv))
+"""
+
+
 def foreground(folder: RunFolder, *, json: bool = False) -> subprocess.Popen[bytes]:
-    code = (
-        "import sys; from pathlib import Path; from metarl_tui.headless import train_here; "
-        "from metarl_tui.runs.folder import RunFolder; "
-        f"sys.exit(train_here(RunFolder(Path(sys.argv[1])), json={json}))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=folder.config.working_folder,
-    )  # fmt: skip
+    command = [sys.executable, "-c", FOREGROUND, str(folder.path), *(["json"] if json else [])]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def iterations_done(folder: RunFolder) -> int:
@@ -151,6 +154,38 @@ def test_a_signal_in_the_foreground_saves_and_tells_by_exit_code(
     process.communicate(timeout=20)
     assert process.returncode == code
     assert checkpoints.listed(run)[-1].iteration == iterations_done(run)
+
+
+def test_a_terminal_that_closes_ends_the_foreground_saved(make_run: MakeRun) -> None:
+    run = make_run(**LONG)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", FOREGROUND, str(run.path)])
+    wait_until(lambda: os.read(terminal, 1 << 16) and iterations_done(run) >= 3)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert "SIGHUP" in records(run, "status")[-1]["why"]
+    assert checkpoints.listed(run)[-1].iteration == iterations_done(run)
+
+
+def test_a_full_or_closed_output_ends_no_run(make_run: MakeRun) -> None:
+    for redirection in (">/dev/full", ">&-"):
+        run = make_run()
+        command = f'exec "{sys.executable}" -c "$0" "$1" {redirection}'
+        done = subprocess.run(
+            ["sh", "-c", command, FOREGROUND, str(run.path)], capture_output=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert states(run)[-1] == "finished"
+
+
+def test_a_link_in_place_of_the_log_is_not_followed(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    run.log.symlink_to(tmp_path / "victim")
+    with pytest.raises(launch.StartFailed):
+        launch.start(run).wait()
+    assert not (tmp_path / "victim").exists()
 
 
 def test_a_second_ctrl_c_leaves_at_once(make_run: MakeRun) -> None:

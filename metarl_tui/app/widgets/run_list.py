@@ -18,24 +18,26 @@ from metarl_tui.text import short_number
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its title, its width, and the screen width from which it is shown."""
+    """A column: its title, its widths, and its rank when there is no room for all."""
 
     title: str
     width: int
-    needs: int
+    widest: int
+    rank: int
     right: bool = False
 
 
 _COLUMNS = (
-    _Column("state", 11, 0),
-    _Column("run", 16, 16),
-    _Column("trains", 20, 78),
-    _Column("iteration", 9, 46, right=True),
-    _Column("best", 8, 36, right=True),
-    _Column("curve", 24, 114),
-    _Column("age", 6, 88, right=True),
-    _Column("parent", 12, 128),
+    _Column("state", 9, 9, 0),
+    _Column("run", 12, 36, 1),
+    _Column("trains", 15, 32, 4),
+    _Column("iteration", 9, 9, 3, right=True),
+    _Column("best", 6, 8, 2, right=True),
+    _Column("curve", 12, 24, 5),
+    _Column("age", 6, 6, 6, right=True),
+    _Column("parent", 12, 12, 7),
 )
+_MARKS = 4  # columns before the first: the chosen row's mark and the state's sign
 
 
 class RunList(Rows):
@@ -110,7 +112,7 @@ class RunList(Rows):
 
     def rows(self, width: int, height: int) -> list[Row]:
         columns = _columns(width)
-        titles: Row = [space(4)]
+        titles: Row = [space(_MARKS)]
         for column in columns:
             titles += [say(_aligned(column.title, column), DIM), space(2)]
         rows = [_cut(titles, width)]
@@ -136,7 +138,7 @@ class RunList(Rows):
             "trains": (f"{entry.trainer} {entry.subject}", TEXT if chosen else GREY),
             "iteration": (str(entry.iteration), TEXT),
             "best": ("–" if entry.best is None else short_number(entry.best), BRIGHT if chosen else TEXT),
-            "curve": (sparkline(entry.points, 24), ACCENT if chosen or not entry.over else BAND),
+            "curve": (sparkline(entry.points, _width(columns, "curve")), ACCENT if chosen or not entry.over else BAND),
             "age": (age(entry.created), DIM),
             "parent": (entry.parent, DIM),
         }
@@ -148,13 +150,24 @@ class RunList(Rows):
 
 
 def _columns(width: int) -> list[_Column]:
-    """The columns that fit; what is trained takes some of the room that is left."""
-    columns = [column for column in _COLUMNS if column.needs <= width]
-    spare = width - 4 - sum(column.width + 2 for column in columns)
-    return [
-        replace(column, width=column.width + min(max(spare, 0), 16)) if column.title == "trains" else column
-        for column in columns
-    ]
+    """The columns that fit, by rank; what room is left widens the curve, the name and what is trained."""
+    room, fitting = width - _MARKS + 2, []
+    for column in sorted(_COLUMNS, key=lambda column: column.rank):
+        if column.width + 2 > room and fitting:
+            break
+        fitting.append(column)
+        room -= column.width + 2
+    shown = {column.title: column for column in _COLUMNS if column in fitting}
+    for title in ("curve", "run", "trains", "best"):
+        if title in shown:
+            more = min(max(room, 0), shown[title].widest - shown[title].width)
+            shown[title] = replace(shown[title], width=shown[title].width + more)
+            room -= more
+    return list(shown.values())
+
+
+def _width(columns: Sequence[_Column], title: str) -> int:
+    return next((column.width for column in columns if column.title == title), 0)
 
 
 def _aligned(text: str, column: _Column) -> str:

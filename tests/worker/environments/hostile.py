@@ -53,3 +53,8 @@ class Explodes(_OneNumber):
 
     def go_wrong(self) -> None:
         pass
+
+
+class Exits(_OneNumber):
+    def go_wrong(self) -> None:
+        raise SystemExit(0)
