@@ -2,7 +2,7 @@
 
 Keys are the flags' names with underscores; ``name`` and ``preset`` may stand there too. Every ``[[change]]``
 table plans a change: ``iteration`` says from the start of which iteration on, the other keys are live
-hyperparameters::
+hyperparameters or options of the run::
 
     env = "CartPole-v1"
     clip_epsilon = 0.2
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metarl_tui.changes import check_run_changes
 from trainers.declarations import (
     Declaration,
     InvalidValue,
@@ -30,7 +31,6 @@ from trainers.declarations import (
     declaration_of,
     declarations,
 )
-from trainers.settings import check_changes
 
 _ITERATION = Declaration("iteration", "int", 1, "the first iteration that the change is in force", minimum=1)
 _WORDS = {
@@ -64,9 +64,7 @@ def read_config(path: Path, settings: Iterable[type]) -> Config:
     Raises :class:`ConfigError` when it can't be read, is not TOML, or holds an unknown key or a value out of
     range.
     """
-    known: dict[str, Declaration] = dict(_WORDS)
-    for kind in settings:
-        known |= declarations(kind)
+    known = {**_WORDS, **_known(settings)}
     table = _read_table(path)
     changes = table.pop("change", [])
     try:
@@ -83,27 +81,33 @@ def read_config(path: Path, settings: Iterable[type]) -> Config:
     )
 
 
-def check_plan(config: Config, hyperparameters: Any) -> list[dict[str, Any]]:
-    """The planned changes in order, as JSON values, checked one after the other from ``hyperparameters`` on.
+def check_plan(config: Config, *settings: Any) -> list[dict[str, Any]]:
+    """The planned changes in order, as JSON values, checked one after the other from ``settings`` on.
 
-    Raises :class:`ConfigError` for a change that would be rejected: unknown, not live, out of range, or not
-    fitting the other values at that time.
+    ``settings`` are those of the run: set-up, hyperparameters, options. Raises :class:`ConfigError` for a
+    change that would be rejected: unknown, not live, out of range, or not fitting the other values at that
+    time.
     """
-    kind: type = type(hyperparameters)
+    known = _known(type(part) for part in settings)
     planned = []
     for change in sorted(config.changes, key=lambda change: int(change["iteration"])):
         iteration = int(change["iteration"])
-        names = {name: value for name, value in change.items() if name != "iteration"}
-        known = declarations(kind)
         try:
-            read = {name: _value(known, name, value) for name, value in names.items()}
-            checked = check_changes(hyperparameters, read)
+            read = {name: _value(known, name, value) for name, value in change.items() if name != "iteration"}
+            checked = check_run_changes(read, *settings)
         except InvalidValue as error:
             raise ConfigError(f"{config.path}: [[change]] at iteration {iteration}: {error}") from None
-        hyperparameters = dataclasses.replace(hyperparameters, **checked)
-        in_json = as_json(hyperparameters)
+        settings = tuple(
+            dataclasses.replace(part, **{name: checked[name] for name in checked if hasattr(part, name)})
+            for part in settings
+        )
+        in_json = {name: value for part in settings for name, value in as_json(part).items()}
         planned.append({"iteration": iteration, **{name: in_json[name] for name in checked}})
     return planned
+
+
+def _known(settings: Iterable[type]) -> dict[str, Declaration]:
+    return {name: declaration for kind in settings for name, declaration in declarations(kind).items()}
 
 
 def _read_table(path: Path) -> dict[str, Any]:
@@ -134,8 +138,18 @@ def _changes(path: Path, changes: object) -> list[dict[str, Any]]:
 
 
 def _value(known: Mapping[str, Declaration], name: str, value: object) -> Value:
+    if name not in known and _is_table(value):
+        words = "tables are not used, but for [[change]]; write the keys at the top level"
+        raise InvalidValue(name, "[…]", words)
     declaration = declaration_of(known, name)
     # TOML has no null: "off" is written as text. Everything else has a type of its own in TOML.
     if isinstance(value, str) and declaration.optional:
         return declaration.parse(value)
     return declaration.check(value)
+
+
+def _is_table(value: object) -> bool:
+    """``[name]`` or ``[[name]]``."""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+    )

@@ -215,13 +215,9 @@ class _OnTerminal(_Report):
         if not self.iteration:
             return
         from metarl_tui.plots import summary_charts
-        from metarl_tui.runs.journal import JournalReader
-        from metarl_tui.tape import Tape
+        from metarl_tui.tape_reading import read_tape
 
-        tape = Tape(self.folder.config.hyperparameters)
-        reader = JournalReader(self.folder.journal)
-        while (records := reader.read()) or not reader.at_end:
-            tape.extend(records)
+        tape = read_tape(self.folder)
         width, colour = self._live.console.width, not self._live.console.no_color
         charts = summary_charts(tape, list(self.entry.charts[:4]), width, colour=colour)
         print(charts, file=self.out)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import orjson
 from metarl_tui.runs.files import open_private, reason, shown
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader
+from metarl_tui.runs.process import write_launched
 from metarl_tui.text import clean
 
 
@@ -50,6 +52,8 @@ def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase
                 start_new_session=True,
                 cwd=working_folder if working_folder.is_dir() else None,
             )
+            with suppress(OSError):  # it only tells others sooner that somebody is on the way
+                write_launched(folder, process.pid)
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -14,7 +14,8 @@ _CONTROL = re.compile(
     "|\x1b\\[[0-?]*[ -/]*[@-~]?"  # CSI
     "|\x1b[ -/]*[0-~]?"  # other escapes
     "|[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
-    "\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"  # invisible, bidi
+    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"  # unseen
+    "\ufe00-\ufe0f\U000e0000-\U000e007f\U000e0100-\U000e01ef"  # variation selectors, tags
     "\ud800-\udfff]"  # lone surrogates
 )
 
@@ -41,16 +42,17 @@ def duration(seconds: float) -> str:
 
 
 def short_number(number: float) -> str:
-    """A number in about five columns: ``0.0042``, ``-0.003``, ``487``, ``24k``, ``2.5e-4``, ``nan``."""
+    """A number in about five columns: ``0.0042``, ``-0.003``, ``487``, ``24k``, ``2.5e-4``, ``8e37``."""
     if number != number or number in (float("inf"), float("-inf")):
         return str(number)
     size = abs(number)
-    for limit, divisor, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if size >= limit:
+    # The limits are where three digits round up to the next unit.
+    for limit, divisor, suffix in ((999.5e6, 1e9, "G"), (999.5e3, 1e6, "M"), (1e4, 1e3, "k")):
+        if limit <= size < 999.5e9:
             return f"{number / divisor:.3g}{suffix}"
-    if size >= 1000:
+    if 1000 <= size < 1e4:
         return f"{number:.0f}"
-    if size >= 0.001 or size == 0:
+    if 0.001 <= size < 1000 or size == 0:
         return f"{number:.3g}" if size >= 0.01 or size == 0 else f"{number:.2g}"
     mantissa, _, exponent = f"{number:.1e}".partition("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"

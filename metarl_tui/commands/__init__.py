@@ -15,7 +15,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "open": ("screens:open_run", "RUN", "the screen of a run, live or ended"),
         "replay": ("screens:replay", "RUN", "the same screen, played from the start"),
         "list": ("list:list_command", "", "the runs, newest first"),
-        "show": ("show:show", "RUN", "settings, state, latest metrics and changes of a run"),
+        "show": ("show:show", "RUN", "settings, state, newest metrics, changes of a run"),
         "plot": ("plot:plot", "RUN [METRIC …]", "charts of a run's metrics"),
         "screenshot": ("screenshot:screenshot", "RUN FILE.svg", "the screen of a run as a picture"),
         "log": ("log:log", "RUN", "what the worker wrote to its log"),
@@ -35,9 +35,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
 """Sections of ``--help``; in each, a command's ``module:attribute`` here, arguments and short help."""
 
 OPTIONS = (
-    ("--runs-dir DIR", "where the runs are; else $METARL_RUNS_DIR, ./saved_runs, or the user's data folder"),
+    ("--runs-dir DIR", "where the runs are; else $METARL_RUNS_DIR,"),
+    ("", "./saved_runs, or the user's data folder"),
     ("--ascii", "draw the screen in ASCII"),
-    ("--no-mouse", "leave the mouse to the terminal, so that text can be selected"),
+    ("--no-mouse", "leave the mouse to the terminal, to select text"),
     ("--refresh HZ", "how often the screen looks for news (5)"),
     ("--version", "show the version and exit"),
     ("-h, --help", "show this and exit"),

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from metarl_tui.changes import check_run_changes
 from metarl_tui.commands import PROGRAM
 from metarl_tui.text import clean
-from trainers.declarations import Declaration, InvalidValue, Value, declaration_of
+from trainers.declarations import Declaration, Value, declaration_of, declarations
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -115,23 +116,23 @@ def say(line: str, *, err: bool = False) -> None:
     click.echo(clean(line, 2_000), err=err)
 
 
-def parse_changes(pairs: Iterable[str], known: Mapping[str, Declaration]) -> dict[str, Value]:
-    """``NAME=VALUE …`` as checked values.
+def parse_changes(pairs: Iterable[str], *settings: object) -> dict[str, Value]:
+    """``NAME=VALUE …`` as checked values for a run with ``settings``.
 
-    Raises :class:`CommandError` for a pair without ``=`` and :class:`InvalidValue` for an unknown name, a
-    value out of range, or a setting that can't change during a run.
+    Raises :class:`CommandError` for a pair without ``=`` and :class:`InvalidValue` for what
+    :func:`~metarl_tui.changes.check_run_changes` refuses.
     """
+    known: dict[str, Declaration] = {}
+    for part in settings:
+        known |= declarations(type(part))
     changes: dict[str, Value] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip().lstrip("-").replace("-", "_")
         if not equals or not name:
             raise CommandError(f"{pair}: must be NAME=VALUE, as in clip_epsilon=0.1")
-        declaration = declaration_of(known, name)
-        if declaration.changes != "live":
-            raise InvalidValue(name, text, "can't change during a run; start a new one")
-        changes[name] = declaration.parse(text)
-    return changes
+        changes[name] = declaration_of(known, name).parse(text)
+    return check_run_changes(changes, *settings)
 
 
 def in_json(values: Mapping[str, Value]) -> dict[str, Any]:

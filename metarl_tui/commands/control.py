@@ -19,13 +19,13 @@ from metarl_tui.commands.common import (
     runs_dir_option,
     say,
 )
-from metarl_tui.commands.resolve import known_settings
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.heartbeat import read_heartbeat
 from metarl_tui.runs.liveness import Standing, observe
+from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.requests import Action, Request, WorkerGone, send, wait_for
-from trainers.declarations import Declaration, Value, format_value
+from trainers.declarations import Value, format_value, make_settings
 from trainers.hyperparameters import TRAINERS
 
 REFUSED = 1
@@ -48,15 +48,24 @@ def rebase_option(function: Function) -> Function:
     return click.option("--rebase", is_flag=True, help=text)(function)
 
 
-def live_settings(folder: RunFolder) -> dict[str, Declaration]:
-    """Everything that can be set on a run, and what can't, so that the refusal says why.
+def settings_of(folder: RunFolder) -> tuple[object, object, object]:
+    """Set-up, hyperparameters and options with which the run was started.
 
-    Raises :class:`RunError` for a run of a trainer that this version does not have.
+    What may change together with what doesn't hang on the values of now. Raises :class:`RunError` for a run
+    of a trainer that this version does not have, and :class:`~trainers.declarations.InvalidValue` for values
+    that it does not take.
     """
-    trainer = folder.config.trainer
-    if trainer not in TRAINERS:
-        raise RunError(f"run {folder.short_id}: trainer = {trainer}: must be one of {', '.join(TRAINERS)}")
-    return known_settings(TRAINERS[trainer])
+    config = folder.config
+    entry = TRAINERS.get(config.trainer)
+    if entry is None:
+        raise RunError(
+            f"run {folder.short_id}: trainer = {config.trainer}: must be one of {', '.join(TRAINERS)}"
+        )
+    return (
+        make_settings(entry.setup, config.setup),
+        make_settings(entry.hyperparameters, config.hyperparameters),
+        make_settings(RunOptions, config.options),
+    )
 
 
 def ask(
@@ -145,7 +154,7 @@ def set_command(reference: str, changes: tuple[str, ...], rebase: bool, no_wait:
     Exit code 1 when the worker refuses or is gone, 2 for a value that can't be (nothing is sent then).
     """
     folder = find_run(runs_dir, reference)
-    return ask(folder, "set", parse_changes(changes, live_settings(folder)), rebase=rebase, no_wait=no_wait)
+    return ask(folder, "set", parse_changes(changes, *settings_of(folder)), rebase=rebase, no_wait=no_wait)
 
 
 @click.command()

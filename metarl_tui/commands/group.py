@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the run failed or the worker refused, 2 bad usage, 70 the 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -80,7 +81,14 @@ class MainGroup(LazyGroup):
             code = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            return _leave_pipe()
+            _silence_output()
+            return PIPE_CLOSED
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+                raise
+            _silence_output()
+            _complain(f"standard output: {error.strerror}")
+            return 1
         return code
 
 
@@ -99,10 +107,9 @@ def _complain(message: str) -> int:
     return 2
 
 
-def _leave_pipe() -> int:
+def _silence_output() -> None:
     # Python flushes standard output once more as it exits, and would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED
 
 
 def _one_line(error: click.ClickException) -> str:

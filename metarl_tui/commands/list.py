@@ -39,7 +39,7 @@ def row_of(folder: RunFolder) -> dict[str, Any]:
         "why": standing.why,
         "trainer": config.trainer,
         "subject": config.subject,
-        "iteration": max(standing.iteration, summary.iteration if summary else 0),
+        "iteration": standing.iteration or (summary.iteration if summary else 0),
         "done": summary.done if summary else 0,
         "total": summary.total if summary else 0,
         "unit": summary.unit if summary else "",

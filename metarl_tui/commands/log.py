@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from metarl_tui.commands.common import hint, run_argument, runs_dir_option, say
-from metarl_tui.commands.control import OVER
 from metarl_tui.runs.files import open_existing, reason, shown
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
@@ -36,7 +35,7 @@ def lines_of(folder: RunFolder, *, follow: bool = False) -> Iterator[str]:
     try:
         while True:
             # Looked at before reading: what a worker wrote before its end is still read.
-            going_on = follow and observer.observe().state not in OVER
+            going_on = follow and not observer.is_over(observer.observe())
             while chunk := os.read(descriptor, _CHUNK):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (line.decode("utf-8", "replace") for line in lines)

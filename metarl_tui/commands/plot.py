@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from metarl_tui.commands.common import CommandError, colour_wanted, run_argument, runs_dir_option
-from metarl_tui.commands.show import read_tape
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.tape import Tape
+from metarl_tui.tape_reading import read_tape
 from trainers.hyperparameters import TRAINERS
 from trainers.metrics import metric
 

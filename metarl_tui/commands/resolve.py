@@ -65,7 +65,7 @@ def resolve(
         setup=as_json(setup),
         hyperparameters=as_json(hyperparameters),
         options=as_json(options),
-        changes=check_plan(config, hyperparameters),
+        changes=check_plan(config, setup, hyperparameters, options),
         name=check_name(name if name is not None else config.name or ""),
         subject=subject,
     )

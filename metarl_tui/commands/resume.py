@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,22 +22,24 @@ from metarl_tui.commands.common import (
 from metarl_tui.commands.control import (
     OVER,
     ask,
-    live_settings,
     no_wait_option,
     outcome,
     rebase_option,
     refuse,
+    settings_of,
 )
+from metarl_tui.commands.starting import Rejected, in_background, in_foreground, start
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.liveness import Observer, Standing, observe
 from metarl_tui.runs.summary import read as read_summary
-from trainers.declarations import Value
+from trainers.declarations import Value, format_value
 
 BUDGETS = ("total_steps", "iterations")
 """Hyperparameters that say when training is complete, whatever the trainer."""
 _LEAVE_SECONDS = 10.0
+_REACHED = re.compile(r"\buntil = (-?[\d.e+-]+)$")
 
 
 @click.command()
@@ -59,10 +62,12 @@ def resume(
     """Go on with RUN, with changed hyperparameters if any are given.
 
     A paused run is let go. A stopped, failed, lost or finished one is started again in the background, from
-    its newest good checkpoint; a finished one needs more to do, as in total_steps=10000000.
+    its newest good checkpoint; a finished one needs more to do, as in total_steps=10000000 or until=off.
+
+    Exit code 1 when a value is rejected.
     """
     folder = find_run(runs_dir, reference)
-    values = parse_changes(changes, live_settings(folder))
+    values = parse_changes(changes, *settings_of(folder))
     standing = observe(folder)
     if json and not no_ui:
         raise CommandError("--json needs --no-ui")
@@ -78,23 +83,22 @@ def resume(
     _wait_until_left(folder)
     folder.check_private()
     sent = in_json(values)
-    if no_ui:
-        from metarl_tui.headless import train_here
-
-        return train_here(folder, json=json, asked=sent, rebase=rebase)
-    return _restart(folder, sent, rebase, no_wait)
+    try:
+        if no_ui:
+            return in_foreground(folder, is_new=False, json=json, changes=sent, rebase=rebase)
+        return _restart(folder, sent, rebase, no_wait)
+    except Rejected as rejection:
+        return refuse(str(rejection))
 
 
 def _restart(folder: RunFolder, changes: Mapping[str, Any], rebase: bool, no_wait: bool) -> int:
-    from metarl_tui.launch import start
-
-    reader = JournalReader(folder.journal)
-    reader.seek_end()
-    launch = start(folder, changes=changes, rebase=rebase)
     if no_wait:
+        start(folder, changes=changes, rebase=rebase)
         say("starting")
         return 0
-    launch.wait()
+    reader = JournalReader(folder.journal)
+    reader.seek_end()
+    launch = in_background(folder, is_new=False, changes=changes, rebase=rebase)
     # The start is journaled after all that was found on the way: damaged checkpoints, what is not exact.
     begun_at = launch.resumed_from or 0
     for record in reader.read():
@@ -109,18 +113,24 @@ def _restart(folder: RunFolder, changes: Mapping[str, Any], rebase: bool, no_wai
 
 def _check_more_to_do(folder: RunFolder, standing: Standing, values: Mapping[str, Value]) -> None:
     """Raises :class:`CommandError` where a finished run would finish at once."""
+    why = f" ({standing.why})" if standing.why else ""
+    begin = f"run {folder.short_id} is finished{why}"
+    if reached := _REACHED.search(standing.why):
+        limit = float(reached[1])
+        until = values.get("until", limit)
+        if until is None or (isinstance(until, float) and until > limit):
+            return
+        more = command_line("resume", folder.short_id, "until=off")
+        raise CommandError(f"{begin}; it needs a higher until or none, as in {more}")
     summary = read_summary(folder)
     done, total = (summary.done, summary.total) if summary else (0, 0)
     budget = next((name for name in BUDGETS if name in folder.config.hyperparameters), BUDGETS[0])
     asked = values.get(budget)
     if isinstance(asked, int) and asked > done:
         return
-    if asked is None and "until" in values:
-        return
-    why = f" ({standing.why})" if standing.why else ""
     more = command_line("resume", folder.short_id, f"{budget}={2 * max(done, total, 1)}")
-    given = "" if asked is None else f"; {budget} = {asked} must be more than the {done} done"
-    raise CommandError(f"run {folder.short_id} is finished{why}{given}; give it more to do, as in {more}")
+    given = "" if asked is None else f"; {budget} = {format_value(asked)} must be more than the {done} done"
+    raise CommandError(f"{begin}{given}; give it more to do, as in {more}")
 
 
 def _wait_until_left(folder: RunFolder) -> None:

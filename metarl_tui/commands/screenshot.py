@@ -11,7 +11,7 @@ from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.find import find_run
 from trainers.declarations import Declaration
 
-AT = Declaration("at", "int", None, "iteration at which the playhead stands", minimum=0, optional=True)
+AT = Declaration("at", "int", None, "iteration at which the playhead stands", minimum=0)
 WIDTH = Declaration("width", "int", 150, "columns", minimum=20, maximum=1000)
 HEIGHT = Declaration("height", "int", 44, "rows", minimum=6, maximum=1000)
 

@@ -15,28 +15,18 @@ from metarl_tui.commands.control import outcome
 from metarl_tui.commands.list import age
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
-from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.liveness import observe
-from metarl_tui.tape import Tape
+from metarl_tui.tape_reading import read_tape
 from metarl_tui.text import clean, short_number
 from trainers.declarations import declarations, format_value
 from trainers.hyperparameters import TRAINERS
 from trainers.metrics import metric
 
 
-def read_tape(folder: RunFolder) -> Tape:
-    """The whole journal of ``folder``. Raises :class:`RunError` when its configuration can't be read."""
-    tape = Tape(folder.config.hyperparameters)
-    reader = JournalReader(folder.journal)
-    while True:
-        tape.extend(reader.read())
-        if reader.at_end:
-            return tape
-
-
 def page_of(folder: RunFolder) -> dict[str, Any]:
     """What ``show --json`` prints: configuration, state, newest metrics, changes. NaN becomes ``"nan"``."""
     config, tape, standing = folder.config, read_tape(folder), observe(folder)
+    in_force = tape.hyperparameters_at()
     latest = {key: float(tape.series(key)[1][-1]) for key in tape.keys}
     return {
         "id": folder.id,
@@ -50,9 +40,9 @@ def page_of(folder: RunFolder) -> dict[str, Any]:
         "created": config.created,
         "parent": config.parent,
         "setup": config.setup,
-        "hyperparameters": tape.hyperparameters_at(),
+        "hyperparameters": {name: in_force[name] for name in in_force if name not in config.options},
         "initial_hyperparameters": config.hyperparameters,
-        "options": config.options,
+        "options": {name: in_force[name] for name in config.options},
         "planned_changes": config.changes,
         "changes": [
             {"iteration": at.iteration, "changes": {name: list(pair) for name, pair in at.changes.items()}}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import orjson
@@ -25,16 +24,13 @@ from metarl_tui.commands.common import (
 )
 from metarl_tui.commands.group import LazyGroup
 from metarl_tui.commands.resolve import PRESET_NONE, known_settings, resolve
+from metarl_tui.commands.starting import COULD_NOT_START, in_background, in_foreground, remove, start
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.options import RunOptions
 from trainers.declarations import Declaration, Value, declarations, format_value
 from trainers.hyperparameters import TRAINERS, TrainerEntry
 from trainers.presets import PRESETS
 
-if TYPE_CHECKING:
-    from metarl_tui.launch import Launch
-
-COULD_NOT_START = 2
 SECTIONS = {"env": "Environment", "hyperparameters": "Hyperparameters", "run": "Run", "": "Options"}
 
 
@@ -183,52 +179,12 @@ def train_run(entry: TrainerEntry, flags: Mapping[str, Value], how: How, screen:
         require_terminal(f"{command_line('train', entry.name, '--no-ui')} trains without it")
     folder = RunFolder.create(how.runs_dir, config)
     if how.no_ui:
-        return _in_foreground(folder, how.json)
-    launch = _start(folder)
-    return _in_background(folder, launch, how.json) if how.detach else _on_screen(folder, launch, how, screen)
+        return in_foreground(folder, is_new=True, json=how.json)
+    return _in_background(folder, how.json) if how.detach else _on_screen(folder, how, screen)
 
 
-def _in_foreground(folder: RunFolder, json: bool) -> int:
-    from metarl_tui.headless import train_here
-
-    try:
-        code = train_here(folder, json=json)
-    except RunError:
-        _remove(folder)
-        raise
-    if code == COULD_NOT_START:
-        why = why_failed(folder)
-        _remove(folder)
-        raise RunError(why)
-    return code
-
-
-def why_failed(folder: RunFolder) -> str:
-    """What the newest status in the journal says."""
-    from metarl_tui.runs.journal import newest
-
-    status = newest(folder.journal, "status") or {}
-    return str(status.get("why") or "the run could not start")
-
-
-def _start(folder: RunFolder) -> Launch:
-    from metarl_tui.launch import start
-
-    try:
-        return start(folder)
-    except RunError:
-        _remove(folder)
-        raise
-
-
-def _in_background(folder: RunFolder, launch: Launch, json: bool) -> int:
-    try:
-        launch.wait()
-    except BaseException:
-        # Also when interrupted: nobody has learned the id, so nobody could stop what was started.
-        launch.end(timeout=0.5)
-        _remove(folder)
-        raise
+def _in_background(folder: RunFolder, json: bool) -> int:
+    in_background(folder, is_new=True)
     if json:
         path = str(folder.path.resolve())
         sys.stdout.write(orjson.dumps({"id": folder.id, "path": path}).decode() + "\n")
@@ -238,19 +194,19 @@ def _in_background(folder: RunFolder, launch: Launch, json: bool) -> int:
     return 0
 
 
-def _on_screen(folder: RunFolder, launch: Launch, how: How, screen: Mapping[str, Any]) -> int:
+def _on_screen(folder: RunFolder, how: How, screen: Mapping[str, Any]) -> int:
     from metarl_tui.commands.screens import show_screen
 
+    try:
+        launch = start(folder)
+    except RunError:
+        remove(folder)
+        raise
     code = show_screen(how.runs_dir, run=folder, launch=launch, **screen)
     if code == COULD_NOT_START:
         launch.end()
-        _remove(folder)
+        remove(folder)
     return code
-
-
-def _remove(folder: RunFolder) -> None:
-    """Remove the folder of a run that never trained."""
-    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 train = TrainGroup(

@@ -12,7 +12,7 @@ from metarl_tui.runs.find import find_run
 from metarl_tui.runs.liveness import Observer
 
 _POLL_SECONDS = 0.2
-_WELL, _BADLY = ("finished", "stopped"), ("failed", "lost")
+_WELL = ("finished", "stopped")
 
 
 @click.command()
@@ -21,13 +21,14 @@ _WELL, _BADLY = ("finished", "stopped"), ("failed", "lost")
 def wait(reference: str, runs_dir: Path) -> int:
     """Wait until RUN has ended, and say how.
 
-    Exit code 0 when it finished or was stopped, 1 when it failed or its process is gone.
+    Exit code 0 when it finished or was stopped, 1 when it failed, its process is gone, or nobody is seen to
+    train it.
     """
     folder = find_run(runs_dir, reference)
     observer = Observer(folder)
     while True:
         standing = observer.observe()
-        if standing.state in _WELL + _BADLY:
+        if observer.is_over(standing):
             break
         time.sleep(_POLL_SECONDS)
     why = f": {standing.why}" if standing.why else ""

@@ -81,7 +81,8 @@ def _by_path(reference: str) -> RunFolder | None:
     try:
         path = Path(reference).expanduser()
         if (path / CONFIG_FILE).is_file():
-            return RunFolder(path)
+            # "." and ".." name no folder: what they stand for has a name, also once it is gone.
+            return RunFolder(path.resolve() if path.name in ("", "..") else path)
     except (OSError, ValueError, RuntimeError):  # a name that no path can have, or an unknown ~user
         return None
     if os.sep in reference:

@@ -199,6 +199,10 @@ class RunFolder:
         return self.path / "worker.json"
 
     @property
+    def launched(self) -> Path:
+        return self.path / "launched.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "worker.log"
 
@@ -301,9 +305,10 @@ def delete(folder: RunFolder) -> None:
     """
     if folder.path.is_symlink():
         raise RunError(f"{shown(folder.path)} is a link; delete the folder it points to")
+    folder = RunFolder(folder.path.resolve())  # a folder can't be removed by the name "."
     if not (folder.path / CONFIG_FILE).is_file():
         raise RunError(f"{shown(folder.path)} is not a run: it has no {CONFIG_FILE}")
-    if not _ID.fullmatch(folder.path.resolve().name):
+    if not _ID.fullmatch(folder.path.name):
         _ = folder.config  # a folder with another name and a run.json of some other program is not ours
     try:
         with acquire_lock(folder):

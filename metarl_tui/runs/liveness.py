@@ -15,7 +15,16 @@ from metarl_tui.runs.folder import CONFIG_FILE, RunBusy, RunFolder, acquire_lock
 from metarl_tui.runs.heartbeat import Heart, Heartbeat, read_heartbeat
 from metarl_tui.runs.journal import last_records, newest
 from metarl_tui.runs.lock import Lock
-from metarl_tui.runs.process import Identity, Worker, is_alive, own_identity, read_worker, write_worker
+from metarl_tui.runs.process import (
+    Identity,
+    Worker,
+    is_alive,
+    own_identity,
+    read_launched,
+    read_worker,
+    write_launched,
+    write_worker,
+)
 from metarl_tui.text import duration
 
 __all__ = [
@@ -33,6 +42,7 @@ __all__ = [
     "own_identity",
     "read_heartbeat",
     "read_worker",
+    "write_launched",
     "write_worker",
 ]
 
@@ -73,6 +83,10 @@ class Observer:
         self._began = time.monotonic()
         self._changed_at: float | None = None
 
+    def is_over(self, standing: Standing) -> bool:
+        """Whether there is nothing to wait for: the run has ended, or nobody is seen to train it."""
+        return standing.state in (*ENDED, "lost") or (standing.state == "unknown" and not self.watching)
+
     @property
     def watching(self) -> bool:
         """Whether a run on another host has not yet been looked at for long enough to say anything."""
@@ -80,8 +94,22 @@ class Observer:
 
     def observe(self, last_status: dict[str, Any] | None = None) -> Standing:
         """How the run stands now; ``last_status`` is the newest status record where the caller has it."""
-        # The process is looked at before the journal: a worker that ends in between has said so there.
         worker = read_worker(self.folder)
+        standing = self._observe(worker, last_status)
+        if standing.state in (*ENDED, "lost") and self._is_launched(worker, last_status or self._status):
+            return self._standing("starting", "", alive=True)
+        return standing
+
+    def _is_launched(self, worker: Worker | None, status: dict[str, Any] | None) -> bool:
+        """Whether a process is on its way to take over from ``worker``, and has said nothing yet."""
+        launched = read_launched(self.folder)
+        if launched is None or (worker and worker.identity == launched.identity):
+            return False
+        is_silent = status is None or status["seq"] <= launched.seq
+        return is_silent and bool(is_alive(launched.identity))
+
+    def _observe(self, worker: Worker | None, last_status: dict[str, Any] | None) -> Standing:
+        # The process is looked at before the journal: a worker that ends in between has said so there.
         alive = is_alive(worker.identity) if worker else False
         beat = self._read_beat(worker)
         self._read_journal()
@@ -174,7 +202,9 @@ class Observer:
         self._status = newest(self.folder.journal, "status") or self._status
         records = last_records(self.folder.journal, 1 << 13)
         if records:
-            self._last_iteration = records[-1]["iteration"]
+            # A control record carries the iteration to come; all others that which is done.
+            to_come = records[-1]["kind"] == "control"
+            self._last_iteration = max(records[-1]["iteration"] - to_come, 0)
         self._last_row = max((record["seq"] for record in records if record["kind"] == "metrics"), default=-1)
 
 

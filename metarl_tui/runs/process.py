@@ -48,7 +48,10 @@ class Worker:
 
 def own_identity() -> Identity:
     """This process."""
-    pid = os.getpid()
+    return _identity(os.getpid())
+
+
+def _identity(pid: int) -> Identity:
     return Identity(_host(), _boot_id(), pid, start_time(pid) or 0.0, _namespace())
 
 
@@ -94,16 +97,37 @@ def write_worker(folder: RunFolder) -> Identity:
     Raises :class:`OSError`.
     """
     identity = own_identity()
+    _write(folder.worker, identity, folder)
+    return identity
+
+
+def write_launched(folder: RunFolder, pid: int) -> None:
+    """Say that process ``pid`` was just started to become the run's worker; it has no lock yet.
+
+    Raises :class:`OSError`.
+    """
+    _write(folder.launched, _identity(pid), folder)
+
+
+def _write(path: Path, identity: Identity, folder: RunFolder) -> None:
     records = last_records(folder.journal)
     fields = {**asdict(identity), "seq": records[-1]["seq"] if records else 0}
-    write_atomically(folder.worker, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
-    return identity
+    write_atomically(path, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def read_worker(folder: RunFolder) -> Worker | None:
     """The newest worker, or ``None`` where none is recorded or the record is damaged. Never raises."""
+    return _read(folder.worker)
+
+
+def read_launched(folder: RunFolder) -> Worker | None:
+    """The process that was last started to become the worker, as :func:`read_worker`."""
+    return _read(folder.launched)
+
+
+def _read(path: Path) -> Worker | None:
     try:
-        found: Any = orjson.loads(read_bounded(folder.worker, _LARGEST))
+        found: Any = orjson.loads(read_bounded(path, _LARGEST))
     except (OSError, ValueError):
         return None
     if not isinstance(found, dict):

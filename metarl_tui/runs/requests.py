@@ -95,11 +95,18 @@ def sender() -> str:
     return clean(f"{user}@{os.uname().nodename}", 120)
 
 
-def pending(folder: RunFolder, bad: list[str] | None = None) -> list[Request]:
-    """The queued requests in order, at most a thousand at a time.
+def pending(
+    folder: RunFolder,
+    bad: list[str] | None = None,
+    *,
+    most: int | None = _MOST_AT_ONCE,
+    only_look: bool = False,
+) -> list[Request]:
+    """The queued requests in order, at most the ``most`` oldest; ``None`` for all there are.
 
-    A malformed file is moved aside, to its name with ``.bad``, and its name is added to ``bad``. Raises
-    nothing for a folder that is missing or can't be read: then there are none.
+    A malformed file is moved aside, to its name with ``.bad``, and its name is added to ``bad``; with
+    ``only_look``, for who is not the worker, it is passed over and stays. Raises nothing for a folder
+    that is missing or can't be read: then there are none.
     """
     try:
         with os.scandir(folder.requests) as entries:
@@ -107,7 +114,7 @@ def pending(folder: RunFolder, bad: list[str] | None = None) -> list[Request]:
     except OSError:
         return []
     requests = []
-    for name in sorted(names)[:_MOST_AT_ONCE]:
+    for name in sorted(names)[:most]:
         path = folder.requests / name
         if path in _answered:
             continue
@@ -118,7 +125,8 @@ def pending(folder: RunFolder, bad: list[str] | None = None) -> list[Request]:
         except (OSError, ValueError):
             if bad is not None:
                 bad.append(clean(name, 120))
-            _move_aside(path)
+            if not only_look:
+                _move_aside(path)
     return requests
 
 

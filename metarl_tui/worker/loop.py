@@ -101,7 +101,7 @@ class _Writer:
 
     def __call__(self, kind: str, iteration: int, /, **fields: Any) -> None:
         record = self.patiently(lambda: self._journal.append(kind, iteration, **fields))
-        if kind != "metrics":
+        if kind not in ("metrics", "picture"):
             self.patiently(self._journal.sync)
         if self._observer:
             self._observer(record)
@@ -267,6 +267,8 @@ class _Worker:
         self.record("metrics", done.number, values=done.metrics)
         for event in done.events:
             self.record("note", done.number, text=clean(event))
+        for picture in done.pictures:
+            self.record("picture", done.number, picture=picture)
         if done.fault:
             self.record("note", done.number, text=clean(done.fault))
             if not self.attended or self.options.values.on_nan == "stop":

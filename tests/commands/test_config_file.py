@@ -53,6 +53,19 @@ def test_changes_are_planned_in_order(tmp_path: Path) -> None:
     ]
 
 
+def test_options_of_the_run_can_be_planned_too(tmp_path: Path) -> None:
+    config = resolved(
+        tmp_path,
+        'pace = 5\n[[change]]\niteration = 9\npace = "off"\nepochs = 8\n'
+        '[[change]]\niteration = 10\non_nan = "stop"\n',
+    )
+    assert config.options["pace"] == 5.0
+    assert config.changes == [
+        {"iteration": 9, "pace": None, "epochs": 8},
+        {"iteration": 10, "on_nan": "stop"},
+    ]
+
+
 def test_a_plan_is_checked_with_the_values_in_force_then(tmp_path: Path) -> None:
     sizes = "num_envs = 8\nrollout_steps = 100\nminibatch_size = 800\n"
     text = sizes + "[[change]]\niteration = 5\nminibatch_size = {}\n"
@@ -68,7 +81,14 @@ def test_a_plan_is_checked_with_the_values_in_force_then(tmp_path: Path) -> None
         ("gamma = 1.2", "gamma = 1.2: must be a number from 0 to 1"),
         ('gamma = "much"', "gamma = much: must be a number"),
         ("epochs = 4\ngamma = \n", "is not TOML: .*line 2"),
-        ("[ppo]\ngamma = 0.9", "ppo = …: no such setting"),
+        ("qqqqqq = 1", "qqqqqq = …: no such setting$"),
+        ("[ppo]\ngamma = 0.9", "tables are not used, but for .*; write the keys at the top level$"),
+        ("[[ppo]]\ngamma = 0.9", "tables are not used"),
+        (
+            "[[change]]\niteration = 5\npaused = true",
+            "at iteration 5: paused = true: can't change during a run",
+        ),
+        ("[[change]]\niteration = 5\npace = -1", "at iteration 5: pace = -1: must be"),
         ("[change]\niteration = 5", "double brackets"),
         ("[[change]]\nclip_epsilon = 0.1", "iteration is missing"),
         ("[[change]]\niteration = 0\nclip_epsilon = 0.1", "iteration = 0: must be a whole number at least 1"),

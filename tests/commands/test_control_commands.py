@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metarl_tui.launch import StartFailed
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.requests import pending
 
 
@@ -38,10 +41,10 @@ def test_action_says_what_was_done(invoke: Any, make_run: Any, worker: Any, acti
 
 def test_rejection_says_why(invoke: Any, make_run: Any, worker: Any) -> None:
     folder = make_run()
-    worker(folder, reject="minibatch_size = 1000: must divide 4096")
-    result = invoke("set", folder.id, "minibatch_size=1000")
+    worker(folder, reject="gamma = 0.9: not now")
+    result = invoke("set", folder.id, "gamma=0.9")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "rejected: minibatch_size = 1000: must divide 4096\n"
+    assert result.stderr == "rejected: gamma = 0.9: not now\n"
 
 
 def test_long_iteration_is_said_with_its_usual_duration(invoke: Any, make_run: Any, worker: Any) -> None:
@@ -57,8 +60,9 @@ def test_long_iteration_is_said_with_its_usual_duration(invoke: Any, make_run: A
     [
         ("gamma=1.2", "gamma = 1.2: must be a number from 0 to 1"),
         ("gama=0.9", "gama = …: no such setting; did you mean gamma"),
-        ("num_envs=8", "num_envs = 8: can't change during a run; start a new one"),
-        ("env=Acrobot-v1", "env = Acrobot-v1: can't change during a run; start a new one"),
+        ("minibatch_size=1000", "minibatch_size = 1000: must divide num_envs × rollout_steps"),
+        ("env=Acrobot-v1", "env = Acrobot-v1: can't change during a run; start a"),
+        ("paused=true", "paused = true: can't change during a run; start a new run"),
         ("gamma", "gamma: must be NAME=VALUE"),
     ],
 )
@@ -72,6 +76,17 @@ def test_impossible_value_is_refused_before_anything_is_sent(
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
     assert not fake.seen
+
+
+def test_typed_and_planned_changes_are_refused_in_the_same_words(
+    invoke: Any, make_run: Any, tmp_path: Path
+) -> None:
+    folder = make_run()
+    for pair in ("num_envs=3", "seed=2", "minibatch_size=1000", "gamma=1.2", "gama=1"):
+        typed = invoke("set", folder.id, pair).stderr.removeprefix("error: ")
+        (tmp_path / "plan.toml").write_text(f"[[change]]\niteration = 5\n{pair}\n")
+        planned = invoke("train", "ppo", "--no-ui", "--preset", "none", "--config", "plan.toml").stderr
+        assert planned == f"error: plan.toml: [[change]] at iteration 5: {typed}"
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "finished"])
@@ -127,6 +142,54 @@ class StartedLaunch:
         return
 
 
+class RefusedLaunch:
+    """A worker that refuses the value that it was started with, or can't start at all."""
+
+    def __init__(self, folder: RunFolder, why: str, *, is_rejection: bool) -> None:
+        self.folder, self.why, self.is_rejection = folder, why, is_rejection
+        self.ended = False
+
+    def wait(self) -> None:
+        refuse_to_start(self.folder, self.why, is_rejection=self.is_rejection)
+        raise StartFailed(self.why)
+
+    def end(self, timeout: float = 10.0) -> None:
+        self.ended = True
+
+
+def refuse_to_start(folder: RunFolder, why: str, *, is_rejection: bool) -> None:
+    """What a worker journals that does not start."""
+    with Journal(folder.journal) as journal:
+        if is_rejection:
+            journal.append("control", 4, action="set", result="rejected", why=why)
+        journal.append("status", 3, state="stopped", why="asked by me@here", refused=why)
+
+
+@pytest.mark.parametrize("is_foreground", [False, True])
+@pytest.mark.parametrize(
+    ("is_rejection", "code", "said"),
+    [(True, 1, "rejected: gamma = 0.5: no\n"), (False, 2, "error: gamma = 0.5: no\n")],
+)
+def test_refusal_at_a_restart_is_told_from_a_start_that_fails(
+    invoke: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch,
+    is_foreground: bool, is_rejection: bool, code: int, said: str,
+) -> None:  # fmt: skip
+    folder, why = make_run("stopped"), "gamma = 0.5: no"
+    launch = RefusedLaunch(folder, why, is_rejection=is_rejection)
+
+    def train_here(folder: RunFolder, **how: Any) -> int:
+        refuse_to_start(folder, why, is_rejection=is_rejection)
+        return 2
+
+    monkeypatch.setattr("metarl_tui.headless.train_here", train_here)
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: launch)
+    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    result = invoke("resume", folder.id, "gamma=0.5", *(["--no-ui"] if is_foreground else []))
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", said)
+    assert (folder.path / "run.json").exists()
+    assert launch.ended != is_foreground
+
+
 def test_resume_starts_an_ended_run_again(
     invoke: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +216,27 @@ def test_finished_run_needs_more_to_do(invoke: Any, make_run: Any, words: tuple[
     result = invoke("resume", folder.id, *words)
     assert result.exit_code == 2
     assert f"as in metarl-tui resume {folder.short_id} total_steps=10000000" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "is_enough"),
+    [
+        ((), False), (("total_steps=9000000",), False), (("until=475",), False), (("until=off",), True),
+        (("until=490", "total_steps=9000000"), True),
+    ],
+)  # fmt: skip
+def test_run_finished_by_until_needs_another_until(
+    invoke: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], is_enough: bool
+) -> None:
+    folder = make_run("finished", why="mean return 480.2 over the last 100 episodes, until = 475")
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: StartedLaunch())
+    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    result = invoke("resume", folder.id, *words)
+    assert (result.exit_code == 0) == is_enough
+    if not is_enough:
+        hint = f"it needs a higher until or none, as in metarl-tui resume {folder.short_id} until=off\n"
+        assert result.exit_code == 2
+        assert result.stderr.endswith(hint)
 
 
 def test_finished_run_with_more_to_do_is_started(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metarl_tui.runs.checkpoints import Contents, save
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import Journal
+from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.requests import send
 
 
@@ -130,6 +133,59 @@ def test_wait_blocks_until_the_end(invoke: Any, make_run: Any, worker: Any) -> N
     )
 
 
+@pytest.mark.parametrize("words", [("wait",), ("log", "--follow")])
+def test_a_run_that_nobody_is_seen_to_train_is_not_waited_for(
+    invoke: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("metarl_tui.runs.liveness.WATCH_SECONDS", 0.3)
+    folder = make_run("running")
+    folder.worker.unlink()
+    folder.log.write_text("a line\n")
+    result = invoke(words[0], folder.id, *words[1:])
+    expected = (0, "a line\n")
+    if words[0] == "wait":
+        expected = (1, "unknown at iteration 3: nothing says who trains it\n")
+    assert (result.exit_code, result.stdout) == expected
+
+
+def test_show_and_wait_see_a_run_that_is_being_started_again(invoke: Any, make_run: Any) -> None:
+    folder = make_run("finished")
+    write_launched(folder, os.getppid())
+    assert "\nstarting, iteration 3" in invoke("show", folder.id).stdout
+    assert json.loads(invoke("list", "--json").stdout)[0]["state"] == "starting"
+    with Journal(folder.journal) as journal:
+        journal.append("status", 3, state="finished", why="nothing left to do")
+    assert "\nfinished: nothing left to do" in invoke("show", folder.id).stdout
+
+
+def test_show_keeps_options_of_the_run_apart(invoke: Any, make_run: Any) -> None:
+    folder = make_run()
+    with Journal(folder.journal) as journal:
+        journal.append("control", 4, action="set", result="applied", changes={"pace": [None, 5.0]})
+    page = json.loads(invoke("show", folder.id, "--json").stdout)
+    assert page["options"] == {"pace": 5.0, "paused": False, "on_nan": "pause"}
+    assert not page["options"].keys() & page["hyperparameters"].keys()
+
+
+def test_list_tells_the_iteration_of_a_run_that_went_back(invoke: Any, make_run: Any) -> None:
+    folder = make_run()
+    with Journal(folder.journal) as journal:
+        journal.append("resumed", 1, **{"from": 1})
+    assert json.loads(invoke("list", "--json").stdout)[0]["iteration"] == 1
+
+
+def test_delete_of_the_working_folder(
+    invoke: Any, make_run: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_run(), make_run()
+    monkeypatch.chdir(first.path)
+    result = invoke("delete", ".", "--yes")
+    assert (result.exit_code, result.stdout) == (0, f"deleted {first.id}\n")
+    monkeypatch.chdir(second.requests)
+    assert invoke("delete", "..", "--yes").stdout == f"deleted {second.id}\n"
+    assert not list(runs_dir.iterdir())
+
+
 def test_delete_asks(invoke: Any, make_run: Any) -> None:
     folder: RunFolder = make_run()
     refused = invoke("delete", folder.id)
@@ -173,9 +229,21 @@ def test_evaluate_prints_and_refuses(invoke: Any, make_run: Any, monkeypatch: py
     module.evaluate_checkpoint = evaluate_checkpoint  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "metarl_tui.worker.evaluate", module)
     folder = make_run()
+    for iteration in (3, 70):
+        save(folder, iteration, Contents(), "automatic")
     assert "return_mean  488" in invoke("evaluate", folder.id).stdout
     page = json.loads(invoke("evaluate", folder.id, "--episodes", "20", "--at", "3", "--json").stdout)
     assert (page["return_mean"], page["return_std"]) == (487.5, "nan")
     assert asked == [(folder.id, 100, None), (folder.id, 20, 3)]
     refused = invoke("evaluate", folder.id, "--episodes", "0")
     assert refused.stderr.startswith("error: episodes = 0: must be a whole number from 1")
+    negative = invoke("evaluate", folder.id, "--at", "-1")
+    assert negative.stderr == "error: at = -1: must be a whole number at least 0\n"
+    early = invoke("evaluate", folder.id, "--at", "2")
+    assert early.exit_code == 2
+    assert early.stderr == (
+        f"error: at = 2: run {folder.short_id} has no checkpoint at or before it; the first is at 3\n"
+    )
+    between = invoke("evaluate", folder.id, "--at", "77", "--json")
+    assert between.stderr == "no checkpoint at 77: using 70\n"
+    assert json.loads(between.stdout)["iteration"] == 3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -44,7 +46,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
     """Folders handed to the foreground trainer, which does nothing."""
     folders: list[RunFolder] = []
 
-    def train_here(folder: RunFolder, *, json: bool) -> int:
+    def train_here(folder: RunFolder, **how: Any) -> int:
         folders.append(folder)
         return 0
 
@@ -148,7 +150,7 @@ def test_without_a_terminal_nothing_is_made(invoke: Any, runs_dir: Path) -> None
 def test_start_that_fails_in_the_foreground_leaves_no_folder(
     invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train_here(folder: RunFolder, *, json: bool) -> int:
+    def train_here(folder: RunFolder, **how: Any) -> int:
         with Journal(folder.journal) as journal:
             journal.append("status", 0, state="failed", why="env = Foo-v1: no such environment")
         return 2
@@ -160,7 +162,7 @@ def test_start_that_fails_in_the_foreground_leaves_no_folder(
 
 
 def test_detach_prints_the_id_alone(invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metarl_tui.launch.start", lambda folder: FakeLaunch())
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: FakeLaunch())
     result = invoke("train", "ppo", "--detach")
     (path,) = runs_dir.iterdir()
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path.name}\n", "")
@@ -172,7 +174,7 @@ def test_detached_start_that_fails_leaves_no_folder(
     invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = FakeLaunch("device = cuda: no CUDA device is available")
-    monkeypatch.setattr("metarl_tui.launch.start", lambda folder: launch)
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: launch)
     result = invoke("train", "ppo", "--detach")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "error: device = cuda: no CUDA device is available\n"
@@ -180,12 +182,65 @@ def test_detached_start_that_fails_leaves_no_folder(
     assert not list(runs_dir.iterdir())
 
 
+class SignalledLaunch(FakeLaunch):
+    """A worker whose start is waited for when a signal comes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def wait(self) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signal_while_a_detached_run_starts_ends_its_worker_and_removes_its_folder(
+    invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    launch, before = SignalledLaunch(number), signal.getsignal(number)
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: launch)
+    result = invoke("train", "ppo", "--detach")
+    assert (result.exit_code, result.stdout) == (128 + number, "")
+    assert launch.ended
+    assert not list(runs_dir.iterdir())
+    assert signal.getsignal(number) is before
+
+
+def test_signal_before_the_worker_is_known_ends_it_too(
+    invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = FakeLaunch()
+
+    def start(folder: RunFolder, **how: Any) -> FakeLaunch:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return launch
+
+    monkeypatch.setattr("metarl_tui.launch.start", start)
+    assert invoke("train", "ppo", "--detach").exit_code == 143
+    assert launch.ended
+    assert not list(runs_dir.iterdir())
+
+
+def test_signal_while_a_run_is_resumed_ends_the_worker_and_keeps_the_folder(
+    invoke: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, launch = make_run("stopped"), SignalledLaunch(signal.SIGTERM)
+    monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: launch)
+    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    assert invoke("resume", folder.id).exit_code == 143
+    assert launch.ended
+    assert (folder.path / "run.json").exists()
+
+
 def test_help_lists_every_command_and_every_command_exists(invoke: Any) -> None:
     text = invoke("--help").stdout
     for commands in COMMANDS.values():
         for name in commands:
             assert f"\n  {name} " in text
-            assert invoke(name, "--help").stdout.startswith("Usage: metarl-tui")
+            page = invoke(name, "--help").stdout
+            assert page.startswith("Usage: metarl-tui")
+            assert max(map(len, (text + page).splitlines())) <= 80
 
 
 def test_help_costs_little_more_than_starting_python() -> None:
@@ -230,3 +285,54 @@ def test_reader_of_a_pipe_may_leave_early(make_run: Any, runs_dir: Path, tmp_pat
     assert process.stderr.read() == b""
     assert process.wait(10) == 141
     process.stderr.close()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_traceback(make_run: Any, runs_dir: Path, closed: str) -> None:
+    folder = make_run()
+    words = f"-m metarl_tui show {folder.short_id} --runs-dir {runs_dir}"
+    command = f'"{sys.executable}" {words} {closed}; echo $? >&9'
+    reader, writer = os.pipe()
+    done = subprocess.run(
+        ["bash", "-c", f"exec 9>&{writer}; {command}"],
+        capture_output=True, env=environment(), pass_fds=(writer,), check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert os.read(reader, 100) == b"0\n"
+    os.close(reader)
+    assert b"Traceback" not in done.stderr
+    assert (b"hyperparameters" in done.stdout) == (closed in ("<&-", "2>&-"))
+
+
+def test_full_disk_behind_standard_output_is_one_line(make_run: Any, runs_dir: Path) -> None:
+    folder = make_run()
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "show", folder.short_id, "--runs-dir", str(runs_dir)],
+            stdout=full, stderr=subprocess.PIPE, env=environment(), check=False, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(("variables", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_is_respected_on_a_terminal(
+    make_run: Any, runs_dir: Path, variables: dict[str, str], is_coloured: bool
+) -> None:
+    folder = make_run()
+    leader, follower = pty.openpty()
+    surroundings = {**environment(TERM="xterm-256color"), **variables}
+    if "NO_COLOR" not in variables:
+        surroundings.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [*PROGRAM, "plot", folder.short_id, "return", "--runs-dir", str(runs_dir)],
+        stdin=follower, stdout=follower, stderr=follower, env=surroundings,
+    )  # fmt: skip
+    os.close(follower)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the program has ended
+        while part := os.read(leader, 1 << 16):
+            said += part
+    os.close(leader)
+    assert process.wait(10) == 0
+    assert b"return 300" in said
+    assert (b"\x1b[" in said) == is_coloured

@@ -18,7 +18,7 @@ from metarl_tui.runs.folder import RunBusy, RunError, RunFolder, acquire_lock
 from metarl_tui.runs.heartbeat import SIZE, Heart, read_heartbeat
 from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.liveness import Observer, Standing, observe
-from metarl_tui.runs.process import is_alive, own_identity, read_worker, write_worker
+from metarl_tui.runs.process import is_alive, own_identity, read_worker, write_launched, write_worker
 
 HOLDER = """
 import os, sys, time
@@ -435,3 +435,30 @@ def test_looking_at_many_runs_each_second_is_cheap(run: RunFolder) -> None:
             journal.append("metrics", iteration, values={"a": 1.0})
             assert observer.observe().state == "running"
         assert cost() - began < 0.5
+
+
+def test_a_control_record_tells_the_iteration_to_come(run: RunFolder) -> None:
+    write_worker(run)
+    with Journal(run.journal) as journal:
+        journal.append("metrics", 7, values={"a": 1.0})
+        assert observe(run).iteration == 7
+        journal.append("control", 8, action="set", result="applied", changes={"gamma": [0.99, 0.9]})
+        assert observe(run).iteration == 7
+
+
+def test_a_process_on_its_way_to_train_an_ended_run_shows(run: RunFolder) -> None:
+    with Journal(run.journal) as journal:
+        journal.append("status", 5, state="stopped", why="asked")
+        starter = subprocess.Popen([sys.executable, "-c", WAITER], stdin=subprocess.PIPE)
+        assert starter.stdin is not None
+        write_launched(run, starter.pid)
+        observer = Observer(run)
+        assert observer.observe() == Standing("starting", "", 5, True)
+        assert not observer.is_over(observer.observe())
+        starter.stdin.close()
+        starter.wait()
+        assert observer.observe() == Standing("stopped", "asked", 5, False)
+        assert observer.is_over(observer.observe())
+
+
+WAITER = "import sys; sys.stdin.read()"

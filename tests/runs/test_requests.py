@@ -26,6 +26,16 @@ def answer_all(run: RunFolder, journal: Journal, result: str = "applied") -> int
     return len(waiting)
 
 
+def test_as_many_are_handed_out_as_are_asked_for(run: RunFolder) -> None:
+    for number in range(1_003):
+        data = orjson.dumps({"id": f"id-{number:04}", "time": number, "action": "save"})
+        (run.requests / f"{number:04}.json").write_bytes(data)
+    every = [request.id for request in pending(run, most=None)]
+    assert every == [f"id-{number:04}" for number in range(1_003)]
+    assert [request.id for request in pending(run)] == every[:1_000]
+    assert [request.id for request in pending(run, most=2)] == every[:2]
+
+
 def test_requests_come_in_the_order_in_which_they_were_sent(run: RunFolder) -> None:
     assert pending(run) == []
     sent = [

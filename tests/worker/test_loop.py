@@ -127,7 +127,7 @@ def test_a_request_is_carried_out_whole_or_not_at_all(make_run: MakeRun) -> None
         ({"gamma": 1.2}, "gamma = 1.2: must be a number from 0 to 1"),
         ({"clip_epsilo": 0.1}, "did you mean clip_epsilon"),
         ({"hidden_sizes": [4]}, "start a new run"),
-        ({"num_envs": 8}, "start a fork"),
+        ({"num_envs": 8}, "can't change during a run"),
         ({"pace": -1, "gamma": 0.5}, "pace = -1"),
     ],
 )

@@ -1,0 +1,138 @@
+"""Starting a run's worker, here or in the background, so that nothing stays behind when it does not start."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.journal import JournalReader, Record
+from metarl_tui.text import clean
+
+if TYPE_CHECKING:
+    from metarl_tui.launch import Launch
+
+COULD_NOT_START = 2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_END_SECONDS = 0.5
+
+
+class Rejected(RunError):
+    """The worker refused a value that came with the order to start."""
+
+
+def in_foreground(
+    folder: RunFolder,
+    *,
+    is_new: bool,
+    json: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    rebase: bool = False,
+) -> int:
+    """Train in this process until the run ends; the exit code.
+
+    Raises :class:`RunError` where it could not start. The folder of a run ``is_new`` is then removed.
+    """
+    from metarl_tui.headless import train_here
+    from metarl_tui.launch import why_not_started
+
+    reader = JournalReader(folder.journal)
+    reader.seek_end()
+    with _nothing_left_behind(folder, is_new):
+        code = train_here(folder, json=json, asked=dict(changes or {}), rebase=rebase)
+        if code == COULD_NOT_START:
+            records = reader.read()
+            statuses = [record for record in records if record["kind"] == "status"]
+            raise _told_apart(why_not_started(statuses[-1]), records)
+    return code
+
+
+def in_background(
+    folder: RunFolder, *, is_new: bool, changes: Mapping[str, Any] | None = None, rebase: bool = False
+) -> Launch:
+    """Start a worker and wait until it trains.
+
+    Raises :class:`RunError` where it could not start. A signal meanwhile ends the worker and the program,
+    by :class:`SystemExit` with 128 + its number. In both cases the folder of a run ``is_new`` is removed.
+    """
+    reader = JournalReader(folder.journal)
+    reader.seek_end()
+    with _nothing_left_behind(folder, is_new), _signals_held() as let_signals_end:
+        launch = start(folder, changes=changes, rebase=rebase)
+        try:
+            let_signals_end()
+            launch.wait()
+        except BaseException as error:
+            # Also when interrupted: nobody has learned that it runs, so nobody could stop it.
+            launch.end(timeout=_END_SECONDS)
+            if isinstance(error, RunError):
+                raise _told_apart(str(error), reader.read()) from None
+            raise
+    return launch
+
+
+def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase: bool = False) -> Launch:
+    """Start a worker and don't wait. Raises :class:`RunError`."""
+    from metarl_tui.launch import start as start_worker
+
+    return start_worker(folder, changes=changes, rebase=rebase)
+
+
+def remove(folder: RunFolder) -> None:
+    """Remove the folder of a run that never trained."""
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+@contextmanager
+def _nothing_left_behind(folder: RunFolder, is_new: bool) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            remove(folder)
+        raise
+
+
+def _told_apart(why: str, records: list[Record]) -> RunError:
+    """The error that says ``why``: a value was refused, or else the start itself failed."""
+    refusals = [
+        record for record in records if record["kind"] == "control" and record["result"] == "rejected"
+    ]
+    refused = any(clean(record["why"]) == clean(why) for record in refusals)
+    return Rejected(why) if refused else RunError(why)
+
+
+@contextmanager
+def _signals_held() -> Iterator[Callable[[], None]]:
+    """Hold the signals that end a program until what is yielded is called: from then on they end it.
+
+    A process just started would outlive one that a signal ended before its handle was stored.
+    """
+    came: list[int] = []
+    ends = False
+
+    def received(number: int, frame: FrameType | None = None) -> None:
+        nonlocal ends
+        came.append(number)
+        if ends:
+            ends = False  # a second one must not break off the cleaning up
+            raise SystemExit(128 + number)
+
+    def let_signals_end() -> None:
+        nonlocal ends
+        ends = True
+        if came:
+            received(came[0])
+
+    # nohup has SIGHUP ignored, and a shell without job control SIGINT: so it stays.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, received) for number in heeded}
+    try:
+        yield let_signals_end
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
