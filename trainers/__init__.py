@@ -1,13 +1,14 @@
-"""PyTorch trainers (PPO) as iterators, usable without the terminal program."""
+"""PyTorch trainers (PPO, MAML) as iterators, usable without the terminal program."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.few_shot import load_learner
     from trainers.load import load_policy
 
-__all__ = ["load_policy"]
+__all__ = ["load_learner", "load_policy"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from trainers.load import load_policy
 
         return load_policy
+    if name == "load_learner":
+        from trainers.few_shot import load_learner
+
+        return load_learner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,16 +26,20 @@ def generalized_advantages(
     decays = (gamma * gae_lambda) * (1 - done)
     advantages = torch.empty_like(deltas)
     following = torch.zeros_like(deltas[0])
-    for delta, decay, row in zip(*(rows.flip(0).unbind() for rows in (deltas, decays)),
-                                 reversed(advantages.unbind()), strict=True):  # fmt: skip
-        following = torch.addcmul(delta, decay, following, out=row)
+    for t in reversed(range(len(deltas))):
+        following = deltas[t] + decays[t] * following
+        advantages[t] = following
     return advantages
 
 
 def normalized(advantages: Tensor, shares: Tensor) -> Tensor:
-    """``advantages`` [B] to mean 0 and deviation 1 under weights ``shares`` [B], which sum to 1."""
+    """``advantages`` [B] to mean 0 and deviation 1 under weights ``shares`` [B], which sum to 1.
+
+    Where one row has the whole weight, it has no deviation, and stays as it is.
+    """
     centred = advantages - (shares * advantages).sum()
-    return centred / ((shares * centred.square()).sum().sqrt() + 1e-8)
+    scaled = centred / ((shares * centred.square()).sum().sqrt() + 1e-8)
+    return torch.where(shares.amax() < 1, scaled, advantages)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ by :func:`declare`; :func:`declarations` reads them back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -25,7 +26,7 @@ _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class InvalidValue(ValueError):
-    """A setting was given a value that it does not take. The message names field, value and what is allowed."""
+    """A value that a setting does not take; the message names field, value and what is allowed."""
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         self.name, self.value, self.allowed = name, value, allowed
@@ -68,7 +69,7 @@ class Declaration:
             case "choice":
                 words = "one of " + ", ".join(self.choices)
             case "names":
-                words = "a comma-separated choice of " + ", ".join(self.choices)
+                words = f"a comma-separated choice of {', '.join(self.choices)}, each at most once"
             case "bool":
                 words = "true or false"
             case "text":
@@ -84,14 +85,18 @@ class Declaration:
         return words + (", or off" if self.optional else "")
 
     def _range_words(self) -> str:
+        low, high = (
+            format(limit, "g") if isinstance(limit, float) else str(limit)
+            for limit in (self.minimum, self.maximum)
+        )
         inclusive = not (self.exclusive_minimum or self.exclusive_maximum)
         if self.minimum is not None and self.maximum is not None and inclusive:
-            return f" from {self.minimum:g} to {self.maximum:g}"
+            return f" from {low} to {high}"
         words = []
         if self.minimum is not None:
-            words.append(f"{'above' if self.exclusive_minimum else 'at least'} {self.minimum:g}")
+            words.append(f"{'above' if self.exclusive_minimum else 'at least'} {low}")
         if self.maximum is not None:
-            words.append(f"{'below' if self.exclusive_maximum else 'at most'} {self.maximum:g}")
+            words.append(f"{'below' if self.exclusive_maximum else 'at most'} {high}")
         return " " + " and ".join(words) if words else ""
 
     def parse(self, text: str) -> Value:
@@ -110,9 +115,13 @@ class Declaration:
                         raise ValueError
                     return text.lower() in _TRUE
                 case "ints":
-                    return self.check(tuple(_whole(part) for part in text.strip("[]()").split(",") if part.strip()))
+                    return self.check(
+                        tuple(_whole(part) for part in text.strip("[]()").split(",") if part.strip())
+                    )
                 case "names":
-                    return self.check(tuple(part.strip() for part in text.strip("[]()").split(",") if part.strip()))
+                    return self.check(
+                        tuple(part.strip() for part in text.strip("[]()").split(",") if part.strip())
+                    )
                 case "arguments":
                     return dict([_argument(text)])
                 case _:
@@ -138,7 +147,8 @@ class Declaration:
                     return value
             case "float":
                 if isinstance(value, int | float) and not isinstance(value, bool) and self._in_range(value):
-                    return float(value)
+                    with contextlib.suppress(OverflowError):
+                        return float(value)
             case "choice":
                 if isinstance(value, str) and value in self.choices:
                     return value
@@ -147,24 +157,31 @@ class Declaration:
                     return value
             case "ints":
                 if isinstance(value, list | tuple) and all(
-                    isinstance(item, int) and not isinstance(item, bool) and self._in_range(item) for item in value
+                    isinstance(item, int) and not isinstance(item, bool) and self._in_range(item)
+                    for item in value
                 ):
                     return tuple(value)
             case "names":
                 if isinstance(value, list | tuple) and all(item in self.choices for item in value):
-                    return tuple(value)
+                    chosen = tuple(value)
+                    if len(set(chosen)) == len(chosen):
+                        return chosen
             case "arguments":
                 if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
                     return dict(value)
         raise refusal
 
     def _in_range(self, number: float) -> bool:
-        if not math.isfinite(number):
+        # Only of floats: a whole number too large for one raises here.
+        if isinstance(number, float) and not math.isfinite(number):
             return False
-        if self.minimum is not None and (number < self.minimum or (self.exclusive_minimum and number == self.minimum)):
+        if self.minimum is not None and (
+            number < self.minimum or (self.exclusive_minimum and number == self.minimum)
+        ):
             return False
         return not (
-            self.maximum is not None and (number > self.maximum or (self.exclusive_maximum and number == self.maximum))
+            self.maximum is not None
+            and (number > self.maximum or (self.exclusive_maximum and number == self.maximum))
         )
 
     def nudge(self, value: Value, direction: Literal[-1, 1]) -> Value:
@@ -268,7 +285,7 @@ def declaration_of(known: Mapping[str, Declaration], name: str) -> Declaration:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name.replace("-", "_"), known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise InvalidValue(name, "…", f"no such setting{hint}")
 
 
@@ -308,10 +325,13 @@ def format_number(number: float) -> str:
 
 
 def _whole(text: str) -> int:
-    number = float(text.replace("_", ""))
-    if not number.is_integer():
-        raise ValueError
-    return int(number)
+    try:
+        return int(text)  # exact beyond 2⁵³, where floats are not
+    except ValueError:
+        number = float(text)  # 1e6
+        if not number.is_integer():
+            raise
+        return int(number)
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainers.envs.vectors import make_environments
+from trainers.envs.vectors import available_cores, make_environments
 from trainers.hyperparameters import PPOSetup
 from trainers.policies import Policy
 from trainers.trainer import Array
@@ -34,13 +34,18 @@ class Evaluation:
 class Evaluator:
     """Environments kept for evaluations of ``episodes`` episodes, all of which begin alike.
 
+    ``kind`` is how they run side by side, by default as ``setup.vector`` says; a training's evaluations
+    take what was decided for it.
+
     Every evaluation plays from the same seed, so two of them differ by the policy alone, and none
     depends on those before it.
     """
 
     def __init__(self, setup: PPOSetup, episodes: int, seed: int, *, kind: str | None = None) -> None:
         self.episodes, self.seed = episodes, seed
-        self.environments = make_environments(setup, min(episodes, SIDE_BY_SIDE), seed, kind=kind)
+        self.environments = make_environments(
+            setup, min(episodes, SIDE_BY_SIDE), seed, kind=kind, most_processes=2 * available_cores()
+        )
 
     @torch.no_grad()
     def __call__(self, policy: Policy, *, deterministic: bool = True) -> Evaluation:
@@ -74,10 +79,16 @@ class Evaluator:
 
 
 def evaluate(
-    policy: Policy, setup: PPOSetup, episodes: int, seed: int, *, deterministic: bool = True
+    policy: Policy,
+    setup: PPOSetup,
+    episodes: int,
+    seed: int,
+    *,
+    kind: str | None = None,
+    deterministic: bool = True,
 ) -> Evaluation:
     """Play ``episodes`` episodes once, with the policy's normaliser frozen; see :class:`Evaluator`."""
-    evaluator = Evaluator(setup, episodes, seed)
+    evaluator = Evaluator(setup, episodes, seed, kind=kind)
     try:
         return evaluator(policy, deterministic=deterministic)
     finally:

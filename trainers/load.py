@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
 
-from trainers.declarations import make_settings
 from trainers.evaluation import Evaluation, evaluate
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.policies import Policy
+from trainers.saved import read_newest
 from trainers.spaces import BoxSpec, spec_from_json
-from trainers.trainer import Array, TrainingError
-
-_WEIGHTS, _NUMBERS = "weights.safetensors", "state.json"
+from trainers.trainer import Array
 
 
 @dataclass(frozen=True)
@@ -48,9 +41,10 @@ class TrainedPolicy:
         if not single and array.shape[1:] != shape:
             raise ValueError(f"observation of shape {array.shape}: must be {shape}, or a batch of those")
         batch = np.array(array[None] if single else array, self.network.observation.dtype)
-        rows = torch.from_numpy(batch).to(self.network.stored_dtype)
+        device = next(self.network.parameters()).device
+        rows = torch.from_numpy(batch).to(device, self.network.stored_dtype)
         chosen = self.network.greedy(rows) if deterministic else self.network.act(rows)
-        actions = self.network.head.in_space(chosen)
+        actions = self.network.head.shaped(chosen)
         action: Array = actions[0] if single else actions
         return action
 
@@ -66,68 +60,21 @@ def load_policy(path: str | Path, *, at: int | None = None, device: str = "cpu")
     SHA-256 was compared with the manifest's, and nothing is unpickled. Raises :class:`TrainingError`
     where there is no run, no whole checkpoint, or one of another trainer.
     """
-    path = Path(path)
-    if (path / "manifest.json").is_file():
-        run, candidates = path.parent.parent, [path]
-    else:
-        run, candidates = path, _newest_first(path / "checkpoints", at)
-    setup, hyperparameters = _settings(run)
-    reason = "no checkpoint yet" if at is None else f"no checkpoint at or before iteration {at}"
-    for folder in candidates:
-        try:
-            files = _whole_files(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = f"checkpoint {folder.name} is damaged ({error})"
-            continue
-        network = _network(files, hyperparameters).to(device)
-        return TrainedPolicy(network.eval().requires_grad_(False), setup, int(folder.name), folder)
-    raise TrainingError(f"{path}: no policy to load: {reason}")
+    (network, setup), iteration, folder = read_newest(path, "ppo", _build, what="policy", at=at)
+    return TrainedPolicy(network.to(device).eval().requires_grad_(False), setup, iteration, folder)
 
 
-def _newest_first(checkpoints: Path, at: int | None) -> list[Path]:
-    if not checkpoints.is_dir():
-        return []
-    found = [folder for folder in checkpoints.iterdir() if folder.name.isdigit() and folder.is_dir()]
-    found = [folder for folder in found if at is None or int(folder.name) <= at]
-    return sorted(found, key=lambda folder: int(folder.name), reverse=True)
-
-
-def _settings(run: Path) -> tuple[PPOSetup, PPOHyperparameters]:
-    try:
-        config = json.loads((run / "run.json").read_bytes())
-        trainer, setup, hyperparameters = (config[key] for key in ("trainer", "setup", "hyperparameters"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{run}: not the folder of a run ({error})") from error
-    if trainer != "ppo":
-        raise TrainingError(f"{run}: trainer = {trainer}: load_policy reads runs of ppo")
-    return make_settings(PPOSetup, setup), make_settings(PPOHyperparameters, hyperparameters)
-
-
-def _whole_files(folder: Path) -> dict[str, bytes]:
-    """The files that a policy needs, each as its manifest describes it. Raises :class:`ValueError`."""
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    files = {}
-    for name in (_WEIGHTS, _NUMBERS):
-        files[name] = (folder / name).read_bytes()
-        if hashlib.sha256(files[name]).hexdigest() != manifest["files"][name]["sha256"]:
-            raise ValueError(f"{name} does not match its SHA-256")
-    return files
-
-
-def _network(files: dict[str, bytes], h: PPOHyperparameters) -> Policy:
-    spaces = json.loads(files[_NUMBERS])["spaces"]
-    observation = spec_from_json(spaces["observation"])
+def _build(
+    setup: PPOSetup, h: PPOHyperparameters, weights: dict[str, torch.Tensor], numbers: dict[str, Any]
+) -> tuple[Policy, PPOSetup]:
+    observation = spec_from_json(numbers["spaces"]["observation"])
     assert isinstance(observation, BoxSpec)
     network = Policy(
         observation,
-        spec_from_json(spaces["action"]),
+        spec_from_json(numbers["spaces"]["action"]),
         hidden_sizes=h.hidden_sizes,
         activation=h.activation,
         normalize_observations=h.normalize_observations,
     )
-    weights = _read_weights(files[_WEIGHTS])
     network.load_state_dict({name: weights[name] for name in network.state_dict()})
-    return network
-
-
-_read_weights: Callable[[bytes], dict[str, torch.Tensor]] = tensors_from_bytes
+    return network, setup

@@ -28,35 +28,154 @@ _PPO_DETAILS = "Huang et al. 2022, The 37 Implementation Details of PPO"
 _SPINNING_UP = "Achiam 2018, Spinning Up, PPO"
 
 _ROWS = (
-    Metric("rollout/ep_rew_mean", "return", "mean undiscounted raw reward of the last 100 episodes", better="higher",
-           band=("rollout/ep_rew_min", "rollout/ep_rew_max")),
-    Metric("rollout/ep_rew_min", "return, lowest", "lowest return among the episodes ended in this iteration"),
-    Metric("rollout/ep_rew_max", "return, highest", "highest return among the episodes ended in this iteration"),
+    Metric(
+        "rollout/ep_rew_mean",
+        "return",
+        "mean undiscounted raw reward of the last 100 episodes",
+        better="higher",
+        band=("rollout/ep_rew_min", "rollout/ep_rew_max"),
+    ),
+    Metric(
+        "rollout/ep_rew_min", "return, lowest", "lowest return among the episodes ended in this iteration"
+    ),
+    Metric(
+        "rollout/ep_rew_max", "return, highest", "highest return among the episodes ended in this iteration"
+    ),
     Metric("rollout/ep_len_mean", "episode length", "mean length of the last 100 episodes", unit="steps"),
     Metric("rollout/episodes", "episodes", "episodes ended since the run began"),
     Metric("train/policy_loss", "policy loss", "clipped surrogate loss, mean over minibatches"),
-    Metric("train/value_loss", "value loss", "half the mean squared error of the value, mean over minibatches",
-           better="lower"),
+    Metric(
+        "train/value_loss",
+        "value loss",
+        "half the mean squared error of the value, mean over minibatches",
+        better="lower",
+    ),
     Metric("train/entropy", "entropy", "mean entropy of the policy", unit="nats"),
-    Metric("train/approx_kl", "approx KL", "k3 estimate of KL(old ‖ new), mean over minibatches: E[(r − 1) − log r]",
-           healthy=(0.0, 0.02), source=_PPO_DETAILS),
-    Metric("train/clip_fraction", "clip fraction", "share of samples whose ratio left 1 ± ε, mean over minibatches",
-           healthy=(0.02, 0.3), source=_SPINNING_UP),
-    Metric("train/explained_variance", "explained variance", "1 − Var[target − value] ⁄ Var[target]", better="higher",
-           healthy=(0.0, 1.0), source=_PPO_DETAILS),
+    Metric(
+        "train/approx_kl",
+        "approx KL",
+        "k3 estimate of KL(old ‖ new), mean over minibatches: E[(r − 1) − log r]",
+        healthy=(0.0, 0.02),
+        source=_PPO_DETAILS,
+    ),
+    Metric(
+        "train/clip_fraction",
+        "clip fraction",
+        "share of samples whose ratio left 1 ± ε, mean over minibatches",
+        healthy=(0.02, 0.3),
+        source=_SPINNING_UP,
+    ),
+    Metric(
+        "train/explained_variance",
+        "explained variance",
+        "1 − Var[target − value] ⁄ Var[target]",
+        better="higher",
+        healthy=(0.0, 1.0),
+        source=_PPO_DETAILS,
+    ),
     Metric("train/grad_norm", "gradient norm", "global norm before clipping, mean over minibatches"),
     Metric("train/ratio_max", "largest ratio", "largest π ⁄ π_old over the minibatches"),
     Metric("train/learning_rate", "learning rate", "Adam's step size in force"),
     Metric("train/clip_epsilon", "clip ε", "ε in force"),
-    Metric("eval/return_mean", "evaluation return", "mean return of the greedy policy in environments of its own",
-           better="higher"),
+    Metric(
+        "eval/return_mean",
+        "evaluation return",
+        "mean return of the greedy policy in environments of its own",
+        better="higher",
+    ),
     Metric("eval/return_std", "evaluation spread", "standard deviation of the evaluation's returns"),
-    Metric("time/fps", "speed", "environment steps per second, whole iteration", unit="steps/s", better="higher"),
+    Metric(
+        "time/fps", "speed", "environment steps per second, whole iteration", unit="steps/s", better="higher"
+    ),
     Metric("time/steps", "steps", "environment steps since the run began", unit="steps"),
     Metric("time/iteration_seconds", "iteration time", "duration of the iteration", unit="s"),
     Metric("time/env_seconds", "environment time", "of it, stepping the environments and acting", unit="s"),
     Metric("time/learn_seconds", "learning time", "of it, the update", unit="s"),
-)  # fmt: skip
+    Metric(
+        "meta/loss_pre",
+        "loss before adapting",
+        "mean query loss of the batch's tasks before the first inner step",
+        better="lower",
+    ),
+    Metric(
+        "meta/loss_post",
+        "loss after adapting",
+        "mean query loss of the batch's tasks after the last inner step",
+        better="lower",
+    ),
+    Metric("meta/loss_post_median", "loss after, median", "median over the batch's tasks", better="lower"),
+    Metric(
+        "meta/accuracy_pre",
+        "accuracy before adapting",
+        "share of the batch's queries, before the first inner step",
+        better="higher",
+    ),
+    Metric(
+        "meta/accuracy_post",
+        "accuracy after adapting",
+        "share of the batch's queries, after the last inner step",
+        better="higher",
+    ),
+    Metric(
+        "meta/adaptation_gain", "adaptation gain", "loss before adapting − loss after it", better="higher"
+    ),
+    Metric(
+        "meta/diverged_tasks",
+        "diverged tasks",
+        "tasks of the batch whose loss is NaN or above 10 × the median",
+        unit="tasks",
+        better="lower",
+    ),
+    Metric("meta/outer_grad_norm", "meta-gradient norm", "global norm before clipping"),
+    Metric(
+        "meta/inner_lr",
+        "inner rate α",
+        "step size of the adaptation in force; metasgd: mean of the learned ones",
+    ),
+    Metric("meta/outer_lr", "outer rate β", "Adam's step size in force"),
+    Metric(
+        "meta_test/loss_pre",
+        "held-out loss before",
+        "mean query loss of the held-out tasks before adapting",
+        better="lower",
+    ),
+    Metric(
+        "meta_test/loss_post",
+        "held-out loss after",
+        "mean query loss of the held-out tasks after adapting",
+        better="lower",
+    ),
+    Metric(
+        "meta_test/loss_post_median",
+        "held-out loss, median",
+        "median over the held-out tasks",
+        better="lower",
+    ),
+    Metric(
+        "meta_test/accuracy_pre",
+        "held-out accuracy before",
+        "share of the held-out tasks' queries, before adapting",
+        better="higher",
+    ),
+    Metric(
+        "meta_test/accuracy_post",
+        "held-out accuracy after",
+        "share of the held-out tasks' queries, after adapting",
+        better="higher",
+    ),
+    Metric(
+        "meta_test/adaptation_gain", "held-out gain", "loss before adapting − loss after it", better="higher"
+    ),
+    Metric(
+        "meta_test/diverged_tasks",
+        "held-out, diverged",
+        "held-out tasks whose loss is NaN or above 10 × the median",
+        unit="tasks",
+        better="lower",
+    ),
+    Metric("time/iterations_per_second", "speed", "meta-iterations per second", unit="it/s", better="higher"),
+    Metric("time/sample_seconds", "sampling time", "of an iteration, drawing its tasks", unit="s"),
+)
 
 METRICS: dict[str, Metric] = {row.key: row for row in _ROWS}
 

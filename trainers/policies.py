@@ -55,19 +55,16 @@ class CategoricalHead(nn.Module):
         return log_prob, entropy
 
     def shaped(self, actions: Tensor) -> Array:
-        """``actions`` as :class:`trainers.envs.vectors.Environments` takes them, [B, *shape] from 0."""
-        return _numpy(actions).reshape(-1, *self.spec.shape)
-
-    def in_space(self, actions: Tensor) -> Array:
-        """``actions`` as elements of the action space, [B, *shape]."""
-        return np.asarray(self.shaped(actions) + self._starts, self.spec.dtype)
+        """``actions`` as elements of the action space, [B, *shape], counted from its start."""
+        counted = _numpy(actions).reshape(-1, *self.spec.shape)
+        return np.asarray(counted + self._starts, self.spec.dtype)
 
 
 class GaussianHead(nn.Module):
     """Box actions: a normal distribution whose log-deviation does not depend on the observation.
 
     Actions are float [B, size], not clipped: their log-probability is that of what was drawn, and only
-    the environment sees them clipped to its bounds.
+    the environment sees them clipped to its bounds, by :meth:`shaped`.
     """
 
     def __init__(self, spec: BoxSpec) -> None:
@@ -91,11 +88,7 @@ class GaussianHead(nn.Module):
         return log_prob, (size + 0.5 * self.outputs).expand_as(log_prob)
 
     def shaped(self, actions: Tensor) -> Array:
-        """``actions`` as :class:`trainers.envs.vectors.Environments` takes them, [B, *shape], not clipped."""
-        return _numpy(actions).reshape(-1, *self.spec.shape)
-
-    def in_space(self, actions: Tensor) -> Array:
-        """``actions`` as elements of the action space, [B, *shape], within its bounds."""
+        """``actions`` as elements of the action space, [B, *shape], clipped to its bounds; NaN stays NaN."""
         low, high = (np.asarray(bound) for bound in (self.spec.low, self.spec.high))
         clipped = np.clip(_numpy(actions), low, high).reshape(-1, *self.spec.shape)
         return np.asarray(clipped, self.spec.dtype)
@@ -130,7 +123,8 @@ class Policy(nn.Module):
         self.normalizer: RunningMoments | None = None
         if layout := observation.image:
             # Images are brought to 0…1 by their bounds; a running deviation per pixel helps nobody.
-            self.features = _convolutions(layout, observation.range, generator)
+            bounds = (0.0, 255.0) if observation.dtype == "uint8" else observation.range or (0.0, 1.0)
+            self.features = _convolutions(layout, bounds, generator)
             inputs, sizes = _IMAGE_FEATURES, []
         else:
             inputs, sizes = observation.size, list(hidden_sizes)
@@ -178,10 +172,10 @@ class Policy(nn.Module):
 class _Images(nn.Module):
     """Observations in any of the orders of :class:`ImageLayout` to [B, frames × channels, H, W] in 0…1."""
 
-    def __init__(self, layout: ImageLayout, bounds: tuple[float, float] | None) -> None:
+    def __init__(self, layout: ImageLayout, bounds: tuple[float, float]) -> None:
         super().__init__()
         self.layout = layout
-        self.low, self.high = bounds or (0.0, 1.0)
+        self.low, self.high = bounds
 
     def forward(self, observations: Tensor) -> Tensor:
         layout = self.layout
@@ -195,7 +189,7 @@ class _Images(nn.Module):
 
 
 def _convolutions(
-    layout: ImageLayout, bounds: tuple[float, float] | None, generator: torch.Generator | None
+    layout: ImageLayout, bounds: tuple[float, float], generator: torch.Generator | None
 ) -> nn.Sequential:
     # (channels, kernel, stride, padding); images too small for the published network get 3 × 3 kernels.
     plan = ((32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0))

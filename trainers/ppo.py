@@ -1,7 +1,8 @@
 """Proximal policy optimization with the clipped objective (Schulman et al. 2017, arXiv:1707.06347).
 
-    repeat until total_steps:
+    repeat until total_steps, or until the mean return of the last 100 episodes reaches `until`:
         collect T steps of N environments under the policy π_old; rows that only reset have weight 0
+        divide the rewards by the running deviation of returns, these included, where that is asked for
         values V and log-probabilities log π_old of all rows, with the weights they were drawn with
         advantages A: GAE(γ, λ), bootstrapped with V where an episode was truncated; targets = A + V
         repeat `epochs` times:
@@ -11,9 +12,11 @@
                        + value_coef ½ E[(V − target)²] − entropy_coef E[entropy of π]
                 stop the epochs when approx KL > 1.5 target_kl
                 scale the gradient down to max_grad_norm; one step of Adam
-        take the rollout into the running normalisers
+        take the observations into the running normaliser
 
-E is the mean over rows of weight 1.
+E is the mean over rows of weight 1; A is brought to mean 0 and deviation 1 over them. With a
+value_clip_epsilon the squared error is the larger of that and the error of V clipped to ± it around the
+value before the update.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from torch import Tensor
 
 from trainers.advantages import explained_variance, generalized_advantages, normalized
 from trainers.declarations import Value
+from trainers.devices import find_device
+from trainers.envs.spaces import action_spec, observation_spec
 from trainers.envs.vectors import make_environments
 from trainers.evaluation import Evaluator
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
@@ -37,8 +42,7 @@ from trainers.policies import Policy
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.rollout import EPISODES_REPORTED, Collector, Rollout
 from trainers.settings import LinearSchedule, LiveSettings
-from trainers.spaces import action_spec, observation_spec
-from trainers.trainer import Array, Iteration, Progress, State, TrainingError
+from trainers.trainer import Array, Iteration, Progress, State
 
 _ADAM_EPSILON = 1e-5
 _MEASURED = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "ratio_max", "grad_norm")
@@ -68,7 +72,7 @@ class PPO:
 
     def __init__(self, setup: PPOSetup, hyperparameters: PPOHyperparameters) -> None:
         self.setup = setup
-        self.device = _device(setup.device)
+        self.device = find_device(setup.device)
         torch.set_num_threads(setup.threads)
         # A copy: schedules and changes write into it.
         h = replace(hyperparameters)
@@ -76,7 +80,7 @@ class PPO:
         self.environments = make_environments(setup, h.num_envs, seed_for(setup.seed, "environments"))
         try:
             self.policy = Policy(
-                observation_spec(self.environments.observation_space),
+                observation_spec(self.environments.observation_space, stacked=setup.frame_stack > 1),
                 action_spec(self.environments.action_space),
                 hidden_sizes=h.hidden_sizes,
                 activation=h.activation,
@@ -102,19 +106,20 @@ class PPO:
     # -- one iteration ------------------------------------------------------------------------------------
 
     def step(self) -> Iteration:
+        """One rollout and the update on it. Raises what the environments raise."""
         began = perf_counter()
-        self._iteration += 1
         self.settings.advance(self._steps)
         h = self.settings.values
         for group in self.optimizer.param_groups:
             group["lr"] = h.learning_rate
 
         rollout = self.collector.collect(self.generators["actions"])
+        self._iteration += 1
         self._steps += rollout.steps
         collected = perf_counter()
         batch = self._batch(rollout)
         measured, fault = self._update(batch)
-        if self.policy.normalizer is not None:
+        if self.policy.normalizer is not None and fault is None:
             rows = self.policy.normalizer_rows(batch.observations)
             self.policy.normalizer.update(rows, batch.weights)
         learned = perf_counter()
@@ -145,13 +150,13 @@ class PPO:
         if self.reward_normalizer is not None:
             rewards = self.reward_normalizer(rewards, rollout.done, rollout.weights, h.gamma)
         to_device = (rewards.astype("float32"), rollout.terminated, rollout.done, rollout.weights)
-        rewards_, terminated, done, weights = (torch.from_numpy(array).to(self.device) for array in to_device)
+        scaled, terminated, done, weights = (torch.from_numpy(array).to(self.device) for array in to_device)
 
         observations, actions = rollout.observations[:-1].flatten(0, 1), rollout.actions.flatten(0, 1)
         log_probs, _, values = self._in_parts(observations, actions)
         last_values = self.policy.value(rollout.observations[-1])
         values = torch.cat((values.reshape(rewards.shape), last_values[None]))
-        advantages = generalized_advantages(rewards_, values, terminated, done, h.gamma, h.gae_lambda)
+        advantages = generalized_advantages(scaled, values, terminated, done, h.gamma, h.gae_lambda)
         values, advantages = values[:-1].flatten(), advantages.flatten()
         targets = advantages + values
         return Minibatch(observations, actions, log_probs, values, advantages, targets, weights.flatten())
@@ -175,20 +180,28 @@ class PPO:
                 break
             if h.target_kl is not None and measured["approx_kl"] > 1.5 * h.target_kl:
                 break
-            clip_gradients(self.policy, measured["grad_norm"], h.max_grad_norm)
+            if h.max_grad_norm is not None:
+                norm = torch.tensor(measured["grad_norm"], device=self.device)
+                torch.nn.utils.clip_grads_with_norm_(self.policy.parameters(), h.max_grad_norm, norm)
             self.optimizer.step()
         means = {name: sum(row[name] for row in rows) / len(rows) for name in _MEASURED}
         means["ratio_max"] = max(row["ratio_max"] for row in rows)
         return means, fault
 
     def _minibatches(self, batch: Minibatch) -> Iterator[tuple[int, int, Minibatch]]:
-        """Epoch and number, from 1, and rows of each minibatch; every epoch shuffles anew."""
+        """Epoch and number, from 1, and rows of each minibatch; every epoch shuffles anew.
+
+        A minibatch in which no row counts is left out: it would move the weights by Adam's momentum alone.
+        """
         h = self.settings.values
+        weights = batch.weights.cpu()
         for epoch in range(1, h.epochs + 1):
-            order = torch.randperm(len(batch.weights), generator=self.generators["minibatches"])
+            order = torch.randperm(len(weights), generator=self.generators["minibatches"])
+            counts = weights[order].reshape(-1, h.minibatch_size).any(1).tolist()
             parts = order.to(self.device).reshape(-1, h.minibatch_size)
             for number, chosen in enumerate(parts.unbind(), start=1):
-                yield epoch, number, Minibatch(*(rows[chosen] for rows in batch))
+                if counts[number - 1]:
+                    yield epoch, number, Minibatch(*(rows[chosen] for rows in batch))
 
     def _evaluator(self, episodes: int) -> Evaluator:
         if self._evaluations is None or self._evaluations.episodes != episodes:
@@ -210,14 +223,17 @@ class PPO:
 
     @property
     def iteration(self) -> int:
+        """Iterations done."""
         return self._iteration
 
     @property
     def progress(self) -> Progress:
+        """Environment steps done, of ``total_steps``."""
         return Progress(self._steps, self.settings.values.total_steps, "steps")
 
     @property
     def finished(self) -> str | None:
+        """Why there is nothing left to do, or ``None``."""
         until, mean = self.settings.values.until, self.collector.episodes.mean
         if until is not None and mean is not None and mean >= until:
             return f"mean return {mean:.1f} over the last {EPISODES_REPORTED} episodes, until = {until:g}"
@@ -226,12 +242,17 @@ class PPO:
         return None
 
     def change(self, changes: Mapping[str, Value], *, rebase: bool = False) -> dict[str, tuple[Value, Value]]:
+        """Set hyperparameters from the next iteration on; Adam keeps its moments."""
+        # To that iteration's values, so that a schedule that is scaled passes through the one asked for.
+        self.settings.advance(self._steps)
         return self.settings.change(changes, rebase=rebase)
 
     def decisions(self) -> dict[str, Any]:
+        """How environments run side by side, and the threads in use."""
         return {"vector": self.environments.kind, "threads": self.setup.threads}
 
     def state(self) -> State:
+        """All that it takes to go on bit for bit."""
         weights = {name: _array(tensor) for name, tensor in self.policy.state_dict().items()}
         tensors, numbers = self.collector.state()
         for name, parameter in self.policy.named_parameters():
@@ -255,14 +276,12 @@ class PPO:
         return State(weights, tensors, numbers)
 
     def restore(self, state: State) -> str | None:
+        """Go on from ``state``; why the environments may not go on exactly, or ``None``."""
         weights = {name: torch.tensor(array) for name, array in state.weights.items()}
         prefix = "reward_normalizer."
         if self.reward_normalizer is not None:
             own = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
             self.reward_normalizer.moments.load_state_dict(own)
-            returns = state.tensors["reward_normalizer.returns"]
-            if len(returns) == len(self.reward_normalizer.returns):
-                self.reward_normalizer.returns = returns.copy()
         self.policy.load_state_dict({name: weights[name] for name in weights if not name.startswith(prefix)})
         self._restore_optimizer(state.tensors)
         numbers = state.numbers
@@ -271,7 +290,11 @@ class PPO:
         self.settings.restore(numbers["settings"])
         for purpose, generator in self.generators.items():
             restore_torch(generator, numbers["generators"][purpose])
-        return self.collector.restore(state.tensors, numbers)
+        reason = self.collector.restore(state.tensors, numbers)
+        if self.reward_normalizer is not None:
+            returns = state.tensors["reward_normalizer.returns"]
+            self.reward_normalizer.returns = self.collector.going_on(returns)
+        return reason
 
     def _restore_optimizer(self, tensors: Mapping[str, Array]) -> None:
         self.optimizer.state.clear()
@@ -283,18 +306,20 @@ class PPO:
                     self.optimizer.state[parameter][moment] = torch.tensor(tensors[key], device=self.device)
 
     def close(self) -> None:
+        """Close all environments."""
         self.environments.close()
         if self._evaluations is not None:
             self._evaluations.close()
 
 
-def surrogate_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[Tensor, Tensor]:
+def ppo_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[Tensor, Tensor]:
     """The loss of one minibatch, and what is measured on the way: ``_MEASURED`` up to the gradient's norm."""
     log_probs, entropy, values = policy.evaluate(batch.observations, batch.actions)
     shares = batch.weights / batch.weights.sum().clamp(min=1)
 
     advantages = normalized(batch.advantages, shares) if h.normalize_advantages else batch.advantages
-    log_ratio = log_probs - batch.log_probs
+    # Of a row that does not count the ratio may be infinite, and 0 × ∞ is no number.
+    log_ratio = (log_probs - batch.log_probs) * batch.weights
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - h.clip_epsilon, 1 + h.clip_epsilon)
     policy_loss = -(shares * torch.minimum(ratio * advantages, clipped * advantages)).sum()
@@ -322,18 +347,10 @@ def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Tensor
     One tensor, so that reading it costs one transfer from the device.
     """
     policy.zero_grad(set_to_none=True)
-    loss, measured = surrogate_loss(policy, batch, h)
+    loss, measured = ppo_loss(policy, batch, h)
     torch.autograd.backward(loss)
     norm = torch.nn.utils.get_total_norm([p.grad for p in policy.parameters() if p.grad is not None])
     return torch.cat((measured, norm[None]))
-
-
-@torch.no_grad()
-def clip_gradients(policy: Policy, norm: float, max_norm: float | None) -> None:
-    """Scale all gradients, whose global norm is ``norm``, down to ``max_norm``."""
-    if max_norm is not None and norm > max_norm:
-        grads = [parameter.grad for parameter in policy.parameters() if parameter.grad is not None]
-        torch._foreach_mul_(grads, max_norm / (norm + 1e-6))
 
 
 def _fault(measured: Mapping[str, float], epoch: int, number: int) -> str | None:
@@ -360,16 +377,3 @@ def _schedules(h: PPOHyperparameters) -> dict[str, LinearSchedule]:
 def _array(tensor: Tensor) -> Array:
     array: Array = tensor.detach().cpu().numpy().copy()
     return array
-
-
-def _device(name: str) -> torch.device:
-    """The device called ``name``. Raises :class:`TrainingError` when it is unknown or not there."""
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cpu" and number) or not (number.isdigit() or name == kind):
-        raise TrainingError(f"device = {name}: must be cpu, cuda or cuda:N")
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise TrainingError(f"device = {name}: no CUDA device is available; use --device cpu")
-        if number and int(number) >= torch.cuda.device_count():
-            raise TrainingError(f"device = {name}: must be below cuda:{torch.cuda.device_count()}")
-    return torch.device(name)

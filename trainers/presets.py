@@ -10,7 +10,7 @@ from trainers.declarations import InvalidValue
 
 @dataclass(frozen=True)
 class Preset:
-    """Hyperparameters for ``environments`` (ids); ``source`` names the published ones they start from."""
+    """Hyperparameters for ``environments`` (ids, maml: tasks); ``source`` names those they start from."""
 
     name: str
     trainer: str
@@ -93,6 +93,47 @@ PRESETS: tuple[Preset, ...] = (
             "max_grad_norm": 5.0,
             "normalize_observations": True,
             "normalize_rewards": True,
+        },
+    ),
+    Preset(
+        name="xor",
+        trainer="maml",
+        environments=("xor",),
+        source="none published; found by trial",
+        hyperparameters={"iterations": 4000},
+    ),
+    Preset(
+        name="sinusoid",
+        trainer="maml",
+        environments=("sinusoid",),
+        source="Finn et al. 2017, section 5.1; the meta-gradient clipped and β annealed",
+        hyperparameters={
+            "iterations": 20_000,
+            "shots": 10,
+            "query_shots": 10,
+            "inner_lr": 0.01,
+            "inner_steps": 1,
+            "eval_inner_steps": 10,
+            "hidden_sizes": (40, 40),
+        },
+    ),
+    Preset(
+        name="omniglot",
+        trainer="maml",
+        environments=("omniglot",),
+        source="Finn et al. 2017, section 5.2, without batch norm; β annealed, late steps smaller",
+        hyperparameters={
+            "iterations": 20_000,
+            "meta_batch_size": 32,
+            "ways": 5,
+            "shots": 1,
+            "query_shots": 1,
+            "inner_lr": 0.4,
+            "inner_steps": 1,
+            "eval_inner_steps": 3,
+            "eval_inner_lr": 0.1,
+            "hidden_sizes": (256, 128, 64),
+            "anneal_floor": 0.05,
         },
     ),
 )

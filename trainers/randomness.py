@@ -31,11 +31,6 @@ def torch_generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(seed, purpose, *numbers))
 
 
-def numpy_generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """A NumPy generator for ``purpose``."""
-    return np.random.default_rng(seed_for(seed, purpose, *numbers))
-
-
 def torch_state(generator: torch.Generator) -> str:
     """The generator's state as a hex string."""
     return bytes(generator.get_state().numpy()).hex()

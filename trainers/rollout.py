@@ -99,8 +99,17 @@ class Collector:
         prefix = "environments."
         own = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
         reason = self.environments.restore(own, numbers["environments"])
-        self.episodes.restore(tensors["episodes.returns"], tensors["episodes.lengths"], numbers["episodes"])
+        returns, lengths = (self.going_on(tensors[f"episodes.{name}"]) for name in ("returns", "lengths"))
+        self.episodes.restore(returns, lengths, numbers["episodes"])
         return reason
+
+    def going_on(self, sums: Array) -> Array:
+        """Sums [N] over the episodes of a restored state, 0 where the environment began a new one."""
+        continued = self.environments.continued
+        if len(sums) != len(continued):
+            return np.zeros(len(continued))
+        zeroed: Array = np.where(continued, sums, 0.0)
+        return zeroed
 
 
 class Episodes:
@@ -146,9 +155,8 @@ class Episodes:
         return {"count": self.count, "returns": list(self.last_returns), "lengths": list(self.last_lengths)}
 
     def restore(self, returns: Array, lengths: Array, numbers: Mapping[str, Any]) -> None:
-        """Go on from ``numbers()``; another number of environments begins its episodes anew."""
-        if len(returns) == len(self.returns):
-            self.returns, self.lengths = np.array(returns), np.array(lengths)
+        """Go on from ``numbers()`` and the running episodes' returns and lengths."""
+        self.returns, self.lengths = returns, lengths
         self.last_returns = deque(numbers["returns"], maxlen=EPISODES_REPORTED)
         self.last_lengths = deque(numbers["lengths"], maxlen=EPISODES_REPORTED)
         self.count = numbers["count"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from trainers.declarations import InvalidValue, Value, as_json, declaration_of, declarations, make_settings
+from trainers.declarations import InvalidValue, Value, as_json, declaration_of, declarations
 
 Hyperparameters = TypeVar("Hyperparameters")
 
@@ -68,8 +68,35 @@ class LiveSettings(Generic[Hyperparameters]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.values = make_settings(type(self.values), state["values"])
-        self.schedules = {name: LinearSchedule(**fields) for name, fields in state["schedules"].items()}
+        """Take back what may change mid-run; a fork's own values of all else stay.
+
+        Where the fork has another schedule (a field whose name begins with ``anneal``), its schedule and
+        the values that either schedule moves stay too, and so does a value that no longer fits the rest,
+        say a minibatch size that does not divide the rollout of another number of environments.
+        """
+        known, saved = declarations(type(self.values)), dict(state["values"])
+        scheduled = {name: LinearSchedule(**fields) for name, fields in state["schedules"].items()}
+        own = as_json(self.values)
+        rules = [name for name in known if name.startswith("anneal")]
+        if all(own[name] == saved.get(name, own[name]) for name in rules):
+            self.schedules = scheduled
+        else:
+            for name in scheduled.keys() | self.schedules.keys():
+                saved.pop(name, None)
+        live = {name: saved[name] for name in known if known[name].changes == "live" and name in saved}
+        # A schedule may end outside the range that holds for people, at 0.
+        checked = {name: v if name in scheduled else known[name].check(v) for name, v in live.items()}
+        self.values = _fitting(self.values, checked)
+
+
+def _fitting(values: Hyperparameters, changes: dict[str, Any]) -> Hyperparameters:
+    """``values`` with ``changes``, but for those that do not fit."""
+    try:
+        return dataclasses.replace(values, **changes)  # type: ignore[type-var]
+    except InvalidValue as misfit:
+        if misfit.name not in changes:
+            raise
+        return _fitting(values, {name: value for name, value in changes.items() if name != misfit.name})
 
 
 def check_changes(values: object, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,8 +110,7 @@ def check_changes(values: object, changes: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in changes.items():
         declaration = declaration_of(known, name)
         if declaration.changes != "live":
-            how = "start a fork" if declaration.changes == "fork" else "start a new run"
-            raise InvalidValue(name, value, f"can't change during a run; {how}")
+            raise InvalidValue(name, value, "can't change during a run; start a new run")
         checked[name] = declaration.check(value)
     dataclasses.replace(values, **checked)  # type: ignore[type-var]
     return checked

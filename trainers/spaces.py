@@ -6,24 +6,24 @@ A policy is built from these descriptions alone, so a trained one can be used wi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
-
-import numpy as np
-
-from trainers.trainer import Array, TrainingError
 
 SMALLEST_IMAGE_SIDE = 8
 
 
 @dataclass(frozen=True)
 class BoxSpec:
-    """Numbers of one ``shape`` and ``dtype``; ``low`` and ``high`` hold one number, or one per element."""
+    """Numbers of one ``shape`` and ``dtype``; ``low`` and ``high`` hold one number, or one per element.
+
+    The first axis of a ``stacked`` one counts observations, of the environment's own shape.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     low: tuple[float, ...]
     high: tuple[float, ...]
+    stacked: bool = False
 
     @property
     def size(self) -> int:
@@ -31,14 +31,15 @@ class BoxSpec:
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """Lowest and highest value when they are finite and the same for all elements."""
-        uniform = len(self.low) == len(self.high) == 1
-        return (self.low[0], self.high[0]) if uniform and np.isfinite((*self.low, *self.high)).all() else None
+        """Lowest and highest value when they are finite, apart, and the same for all elements."""
+        if len(self.low) > 1 or len(self.high) > 1:
+            return None
+        return (self.low[0], self.high[0]) if 0 < self.high[0] - self.low[0] < math.inf else None
 
     @property
     def image(self) -> ImageLayout | None:
         """How to read it as an image, or ``None`` when it isn't one."""
-        return image_layout(self.shape, self.dtype)
+        return image_layout(self.shape, self.dtype, stacked=self.stacked)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -47,6 +48,7 @@ class BoxSpec:
             "dtype": self.dtype,
             "low": [_number_to_json(number) for number in self.low],
             "high": [_number_to_json(number) for number in self.high],
+            "stacked": self.stacked,
         }
 
 
@@ -83,13 +85,17 @@ class ImageLayout:
     channels_last: bool
 
 
-def image_layout(shape: tuple[int, ...], dtype: str) -> ImageLayout | None:
+def image_layout(shape: tuple[int, ...], dtype: str, *, stacked: bool = False) -> ImageLayout | None:
     """Tell an image from other observations by its shape.
 
     Images are [H, W] (bytes only), [H, W, C], [C, H, W], or three or four of these axes behind an axis of
     stacked frames, with both sides at least 8. Of the first and the last axis of a frame the smaller
-    counts the channels; an equal count means channels first.
+    counts the channels; an equal count means channels first. Where observations are ``stacked`` along the
+    first axis, one of them decides.
     """
+    if stacked:
+        layout = image_layout(shape[1:], dtype)
+        return layout and replace(layout, frames=shape[0] * layout.frames)
     if len(shape) == 2 and dtype == "uint8":
         layout = ImageLayout(1, 1, *shape, channels_last=False)
     elif len(shape) in (3, 4):
@@ -102,44 +108,13 @@ def image_layout(shape: tuple[int, ...], dtype: str) -> ImageLayout | None:
     return layout if min(layout.height, layout.width) >= SMALLEST_IMAGE_SIDE else None
 
 
-def observation_spec(space: Any) -> BoxSpec:
-    """Describe a Gymnasium observation space. Raises :class:`TrainingError` unless it is a Box."""
-    if type(space).__name__ != "Box":
-        raise TrainingError(f"observation space {space}: not supported; a Box (of any shape) is")
-    return _box(space)
-
-
-def action_spec(space: Any) -> ActionSpec:
-    """Describe a Gymnasium action space. Raises :class:`TrainingError` for one that PPO can't choose in."""
-    match type(space).__name__:
-        case "Discrete":
-            return DiscreteSpec((int(space.n),), (int(space.start),), (), str(space.dtype))
-        case "MultiDiscrete":
-            sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
-            return DiscreteSpec(tuple(sizes), tuple(starts), tuple(space.shape), str(space.dtype))
-        case "Box" if np.issubdtype(space.dtype, np.floating):
-            return _box(space)
-    raise TrainingError(
-        f"action space {space}: not supported; Discrete, MultiDiscrete and Box of real numbers are"
-    )
-
-
 def spec_from_json(description: dict[str, Any]) -> BoxSpec | DiscreteSpec:
     """What ``to_json`` wrote."""
     shape, dtype = tuple(description["shape"]), str(description["dtype"])
     if description["type"] == "Box":
         low, high = (tuple(float(number) for number in description[key]) for key in ("low", "high"))
-        return BoxSpec(shape, dtype, low, high)
+        return BoxSpec(shape, dtype, low, high, bool(description.get("stacked", False)))
     return DiscreteSpec(tuple(description["sizes"]), tuple(description["starts"]), shape, dtype)
-
-
-def _box(space: Any) -> BoxSpec:
-    return BoxSpec(tuple(space.shape), str(space.dtype), _bounds(space.low), _bounds(space.high))
-
-
-def _bounds(bounds: Array) -> tuple[float, ...]:
-    flat = np.asarray(bounds, np.float64).ravel()
-    return (float(flat[0]),) if flat.size and (flat == flat[0]).all() else tuple(flat.tolist())
 
 
 def _number_to_json(number: float) -> float | str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from trainers.declarations import Value
@@ -43,12 +42,14 @@ class Iteration:
 
     ``metrics`` are keyed as in :mod:`trainers.metrics`; ``fault`` says why the update was skipped (a loss
     or gradient that is not finite), ``events`` are things worth a mark on the tape, each said once.
+    ``pictures`` are JSON objects of at most 4 KB, each with a ``type`` (:mod:`trainers.pictures`).
     """
 
     number: int
     metrics: dict[str, float]
     fault: str | None = None
     events: tuple[str, ...] = ()
+    pictures: tuple[dict[str, Any], ...] = ()
 
 
 class Progress(NamedTuple):
@@ -99,8 +100,3 @@ class Trainer(Protocol):
 
     def close(self) -> None:
         """Release environments and their processes."""
-
-
-def unfinite(metrics: Mapping[str, float]) -> list[str]:
-    """Keys whose value is NaN or infinite."""
-    return [key for key, value in metrics.items() if not np.isfinite(value)]

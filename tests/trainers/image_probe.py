@@ -24,5 +24,6 @@ class Squares(gymnasium.Env):
         return self.observe(), {}
 
     def step(self, action):
-        reward, self.steps, self.side = float(action == self.side), self.steps + 1, int(self.np_random.integers(2))
+        reward = float(action == self.side)
+        self.steps, self.side = self.steps + 1, int(self.np_random.integers(2))
         return self.observe(), reward, self.steps == 4, False, {}

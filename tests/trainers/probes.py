@@ -101,13 +101,33 @@ class RightTwoActions(RewardIsObservation):
         return 0.5 * (action[0] == (self.shown > 0)) + 0.5 * (action[1] == 2)
 
 
+class Counted(RewardIsObservation):
+    """Discrete from -2 on: half a point for an action of the observation's sign, half for an extreme one."""
+
+    action_space = spaces.Discrete(5, start=-2)
+
+    def reward(self, action) -> float:
+        assert self.action_space.contains(action)
+        return 0.5 * (np.sign(action) == np.sign(self.shown)) + 0.5 * (abs(action) == 2)
+
+
+class CountedTwice(RewardIsObservation):
+    """MultiDiscrete from 1 and from -1 on: half a point for each of the right ones, 1 or 2, and 2."""
+
+    action_space = spaces.MultiDiscrete([3, 4], start=[1, -1])
+
+    def reward(self, action) -> float:
+        assert self.action_space.contains(action)
+        return 0.5 * (action[0] == (2 if self.shown > 0 else 1)) + 0.5 * (action[1] == 2)
+
+
 class RightPosition(RewardIsObservation):
     """Box: the reward is minus the squared distance between half the observation and the action."""
 
     action_space = spaces.Box(-1, 1, (1,), np.float32)
 
     def reward(self, action) -> float:
-        assert np.abs(action).max() <= 1
+        assert self.action_space.contains(action)
         return -float((action[0] - 0.5 * self.shown) ** 2)
 
 
@@ -165,6 +185,62 @@ class InfiniteObservation(Walk):
         self.steps += 1
         self.shown = float("inf") if self.steps == 3 else 0.0
         return self.observe(), 0.0, False, False, {}
+
+
+class Beyond(Walk):
+    """The observation or reward of a later step is finite, but not in float32."""
+
+    def __init__(self, what: str = "observation") -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.what = what
+
+    def observe(self) -> np.ndarray:
+        return np.array([1e60 if self.steps == 20 and self.what == "observation" else self.shown])
+
+    def step(self, action):
+        self.steps += 1
+        self.shown = float(self.np_random.uniform(-1, 1))
+        reward = 1e200 if self.steps == 20 and self.what == "reward" else 1.0
+        return self.observe(), reward, False, self.steps == 30, {}
+
+
+class OwnBox(spaces.Box):
+    """A subclass, as hurried environments define them."""
+
+
+class OwnDiscrete(spaces.Discrete):
+    """Another one."""
+
+
+class OwnSpaces(Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = OwnBox(-1, 1, (1,), np.float32)
+        self.action_space = OwnDiscrete(2)
+
+
+class Nothing(Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(-1, 1, (0,), np.float32)
+
+
+class NoAction(Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = spaces.Box(-1, 1, (2, 0), np.float32)
+
+
+class Bytes(Walk):
+    """128 bytes, which are no image however many of them are stacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (128,), np.uint8)
+
+    def observe(self) -> np.ndarray:
+        return np.full(128, self.steps, np.uint8)
 
 
 class WrongShape(Walk):

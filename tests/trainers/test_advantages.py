@@ -28,7 +28,7 @@ def reference(rewards, values, terminated, done):
 
 
 def random_rollout(seed, steps=40, envs=6):
-    """Rewards, values, terminated, done with resets on the step after an end, as the environments give them."""
+    """Rewards, values, terminated, done with resets on the step after an end, as environments give them."""
     random = np.random.default_rng(seed)
     rewards, values = random.normal(size=(steps, envs)), random.normal(size=(steps + 1, envs))
     terminated, truncated = random.random((2, steps, envs)) < 0.1
@@ -45,13 +45,14 @@ def test_equals_the_definition_in_every_row_that_counts(seed):
     rewards, values, terminated, done = random_rollout(seed)
     tensors = [torch.from_numpy(array.astype(float)) for array in (rewards, values, terminated, done)]
     result = generalized_advantages(*tensors, GAMMA, LAMBDA).numpy()
-    expected = np.stack([reference(*(a[:, i] for a in (rewards, values, terminated, done))) for i in range(6)], 1)
+    columns = [[array[:, i] for array in (rewards, values, terminated, done)] for i in range(6)]
+    expected = np.stack([reference(*column) for column in columns], 1)
     counts = ~np.isnan(expected)
     assert 0.5 < counts.mean() < 0.95
     np.testing.assert_allclose(result[counts], expected[counts], rtol=1e-12, atol=1e-12)
 
 
-def test_bootstraps_at_a_truncation_with_the_final_observations_value_and_not_at_a_termination():
+def test_bootstraps_with_the_final_observations_value_at_a_truncation_and_not_at_a_termination():
     rewards, values = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [10.0], [99.0]])
     one, none = torch.tensor([[1.0], [0.0]]), torch.zeros(2, 1)
     truncated = generalized_advantages(rewards, values, none, one, GAMMA, LAMBDA)
@@ -68,9 +69,16 @@ def test_normalized_ignores_rows_of_weight_zero():
     assert counted.std(correction=0).item() == pytest.approx(1)
 
 
+def test_one_row_alone_is_not_normalised():
+    advantages = torch.tensor([5.0, -3.0, 7.0])
+    assert normalized(advantages, torch.tensor([0.0, 1.0, 0.0]))[1] == -3
+    assert normalized(advantages, torch.tensor([0.5, 0.5, 0.0]))[:2].tolist() == pytest.approx([1, -1])
+
+
 def test_explained_variance():
     targets, weights = torch.tensor([1.0, 2.0, 3.0, 100.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
     assert explained_variance(targets, targets, weights) == pytest.approx(1)
     assert explained_variance(torch.zeros(4), targets, weights) == pytest.approx(0)
-    assert explained_variance(torch.tensor([1.0, 2.0, 4.0, 0.0]), targets, weights) == pytest.approx(1 - (2 / 9) / (2 / 3))
+    close = torch.tensor([1.0, 2.0, 4.0, 0.0])
+    assert explained_variance(close, targets, weights) == pytest.approx(1 - (2 / 9) / (2 / 3))
     assert explained_variance(targets, torch.ones(4), weights) is None

@@ -77,11 +77,9 @@ def test_steps_belong_to_the_caller():
     np.testing.assert_array_equal(first, kept)
 
 
-def test_box_actions_are_clipped_at_the_environment():
-    envs = environments("probes:RightPosition", num_envs=2)  # asserts that |action| <= 1
+def test_an_action_that_is_not_a_number_is_a_fault():
+    envs = environments("probes:RightPosition", num_envs=2)
     envs.reset()
-    step = envs.step(np.array([[7.0], [-0.5]], np.float32))
-    assert step.rewards[0] in (-0.25, -2.25)
     with pytest.raises(EnvironmentFault, match="action for environment 1 is not finite"):
         envs.step(np.array([[0.0], [np.nan]], np.float32))
 
@@ -119,9 +117,9 @@ def test_reward_threshold_is_the_specification_s():
 def test_auto_takes_the_native_class_where_there_is_one_and_measures_otherwise(monkeypatch):
     assert environments(kind=None).kind == "native"
     assert environments("Acrobot-v1", kind=None).kind == "sync"
-    monkeypatch.setattr(vectors, "_cores", lambda: 1)
+    monkeypatch.setattr(vectors, "available_cores", lambda: 1)
     assert environments("probes:Slow", kind=None).kind == "sync"
-    monkeypatch.setattr(vectors, "_cores", lambda: 2)
+    monkeypatch.setattr(vectors, "available_cores", lambda: 2)
     with environments("probes:Slow", kind=None) as slow:
         assert slow.kind == "async"
 
@@ -170,6 +168,9 @@ def test_environment_arguments_reach_the_environment():
             {},
             "observation space Discrete(16) is not supported; it must be a Box of any shape",
         ),
+        ("probes:Nothing", {}, "env = probes:Nothing: observation space Box("),
+        ("probes:Nothing", {}, "is not supported; its shape (0,) holds nothing"),
+        ("probes:NoAction", {}, "is not supported; its shape (2, 0) holds nothing"),
         (
             "probes:TupleAction",
             {},
@@ -255,6 +256,35 @@ def test_numbers_that_cannot_be_trained_on_are_faults(env, said):
     envs.reset()
     with pytest.raises(EnvironmentFault, match=said):
         step_often(envs)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("observation", "gave an observation whose component 0 is 1e+60 at step 20, more than float32 holds"),
+        ("reward", r"gave a reward of 1e\+200 at step 20, more than float32 holds"),
+    ],
+)
+def test_numbers_that_networks_cannot_hold_are_faults(what, said):
+    envs = environments("probes:Beyond", what=what)
+    envs.reset()
+    with pytest.raises(EnvironmentFault, match=said.replace("1e+60", r"1e\+60")):
+        step_often(envs)
+    assert np.isfinite(envs.latest.observations.astype(np.float32)).all()
+
+
+def test_subclasses_of_spaces_are_spaces():
+    envs = environments("probes:OwnSpaces", frame_stack=2)
+    assert envs.reset().shape == (3, 2, 1)
+    step_often(envs)
+
+
+def test_processes_are_limited_and_other_kinds_are_not():
+    setup = PPOSetup()
+    with make_environments(setup, 9, 1, kind="async", most_processes=2) as limited:
+        assert limited.num_envs == 2
+    for kind in ("sync", "native"):
+        assert make_environments(setup, 9, 1, kind=kind, most_processes=2).num_envs == 9
 
 
 def test_a_reset_that_raises_is_a_fault():

@@ -155,6 +155,7 @@ def test_an_environment_that_cannot_be_repeated_is_flagged(kind):
         for action in actions_for(whole)[:5]:
             whole.step(action)
         reason = resumed.restore(*through_disk(whole.state()))
+        assert resumed.continued.all(), "the same number of steps into the episode"
         assert reason == (
             "resumed, not exact: env = probes:Unrepeatable: environment 0 gave other observations, rewards "
             "or ends when its episode was replayed (and 2 more)"
@@ -170,6 +171,7 @@ def test_an_environment_that_was_changed_in_between_is_flagged():
     reason = resumed.restore(*through_disk(whole.state()))
     assert reason.startswith("resumed, not exact: env = probes:Raises: environment 0 could not be replayed")
     assert "ZeroDivisionError" in reason
+    assert not resumed.continued.any()
     resumed.step(actions_for(whole)[5])
     with pytest.raises(EnvironmentFault, match="at step 4 of its episode"):
         [resumed.step(action) for action in actions_for(whole)]
@@ -182,8 +184,10 @@ def test_too_long_an_episode_begins_anew(monkeypatch):
     _, states = run_with_cuts(whole, actions, {50, 51})
     assert states[51][0]["lengths"].tolist() == [0, 0, 0]
     assert resumed.restore(*states[50]) is None
+    assert resumed.continued.all()
     reason = resumed.restore(*states[51])
     assert "environment 0 had an episode of more than 50 steps and begins a new one" in reason
+    assert not resumed.continued.any()
     assert not resumed.step(actions[0]).terminated.any()
 
 
@@ -196,6 +200,10 @@ def test_other_environments_than_the_state_s_begin_new_episodes():
         "resumed, not exact: 5 environments (native) begin new episodes, because the state is of 3 (native)"
     )
     assert more.latest.observations.shape == (5, 4)
+    assert more.continued.tolist() == [False] * 5
+    same = make("CartPole-v1", "sync")
+    assert "begin new episodes" in same.restore(*through_disk(whole.state()))
+    assert not same.continued.any()
 
 
 def test_the_state_is_compact():

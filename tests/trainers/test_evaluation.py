@@ -16,6 +16,32 @@ def policy_for(setup, **values):
     return PPO(setup, make_settings(PPOHyperparameters, {**SMALL, **values})).policy
 
 
+def test_the_most_probable_action_is_taken_unless_asked_otherwise():
+    setup = PPOSetup(env="probes:RightAction", vector="sync")
+    policy = policy_for(setup)
+    with torch.no_grad():
+        policy.actor[-1].weight.zero_()
+        policy.actor[-1].bias.copy_(torch.tensor([0.0, 0.1]))
+    assert evaluate(policy, setup, 50, seed=1).returns.tolist() == [1.0] * 50
+    drawn = evaluate(policy, setup, 50, seed=1, deterministic=False).returns
+    assert set(drawn.tolist()) == {1.0, -1.0}
+
+
+def test_a_training_in_processes_is_evaluated_in_no_more_than_two_a_core(monkeypatch):
+    monkeypatch.setattr("trainers.evaluation.available_cores", lambda: 1)
+    setup = PPOSetup(env="probes:TwoSteps", vector="async")
+    ppo = PPO(
+        setup,
+        make_settings(PPOHyperparameters, {**SMALL, "num_envs": 2, "eval_every": 1, "eval_episodes": 9}),
+    )
+    assert ppo.step().metrics["eval/return_mean"] == 1
+    found = ppo._evaluations.environments
+    assert (found.kind, found.num_envs) == ("async", 2)
+    ppo.close()
+    setup = PPOSetup(env="probes:TwoSteps", vector="auto")
+    assert evaluate(ppo.policy, setup, 9, seed=1, kind="async").returns.tolist() == [1.0] * 9
+
+
 @pytest.mark.parametrize("episodes", [1, 5, 130, 300])
 def test_plays_as_many_episodes_as_asked(episodes):
     setup = PPOSetup(env="probes:TwoSteps", vector="sync")

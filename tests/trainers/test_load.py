@@ -82,6 +82,24 @@ def test_an_earlier_checkpoint_by_iteration_or_by_its_folder(tmp_path):
     assert load_policy(tmp_path / "run" / "checkpoints" / "00000001").iteration == 1
 
 
+def test_a_checkpoints_folder_may_be_called_anything_and_be_the_working_folder(tmp_path, monkeypatch):
+    write_run(tmp_path / "run", iterations=3)
+    kept = (tmp_path / "run" / "checkpoints" / "00000002").rename(tmp_path / "run" / "checkpoints" / "kept")
+    assert load_policy(kept).iteration == 2
+    monkeypatch.chdir(kept)
+    assert load_policy(".").iteration == 2
+    monkeypatch.chdir(tmp_path / "run" / "checkpoints")
+    assert load_policy("..").iteration == 3
+
+
+def test_actions_are_counted_from_the_spaces_start(tmp_path):
+    write_run(tmp_path / "run", "probes:Counted")
+    policy = load_policy(tmp_path / "run")
+    drawn = policy(np.zeros((200, 1), np.float32), deterministic=False)
+    assert set(drawn.tolist()) == {-2, -1, 0, 1, 2}
+    assert policy(np.zeros(1, np.float32)) in gymnasium.spaces.Discrete(5, start=-2)
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     write_run(tmp_path / "run")
     weights = tmp_path / "run" / "checkpoints" / "00000002" / "weights.safetensors"
@@ -89,7 +107,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     data[-1] ^= 1
     weights.write_bytes(data)
     assert load_policy(tmp_path / "run").iteration == 1
-    with pytest.raises(TrainingError, match=r"checkpoint 00000002 is damaged \(weights.safetensors does not match"):
+    with pytest.raises(TrainingError, match=r"checkpoint 00000002 is damaged \(weights.safetensors does not"):
         load_policy(weights.parent)
 
 
@@ -106,7 +124,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path):
 
 def test_importing_the_package_does_not_import_torch():
     code = (
-        "import sys, trainers, trainers.presets, trainers.hyperparameters, trainers.metrics, trainers.settings\n"
+        "import sys, trainers, trainers.presets, trainers.hyperparameters, trainers.metrics\n"
         "assert not {'torch', 'gymnasium'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -41,7 +41,8 @@ def test_rewards_are_divided_by_the_deviation_of_discounted_returns():
     normalizer = RewardNormalizer(envs)
     running, all_returns = np.zeros(envs), []
     for _ in range(3):
-        rewards, done = random.normal(5, 3, (steps, envs)), (random.random((steps, envs)) < 0.1).astype(np.float32)
+        rewards = random.normal(5, 3, (steps, envs))
+        done = (random.random((steps, envs)) < 0.1).astype(np.float32)
         weights = np.ones((steps, envs), np.float32)
         weights[1:] -= done[:-1]
         result = normalizer(rewards, done, weights, gamma)

@@ -6,8 +6,9 @@ import torch
 from gymnasium import spaces
 from torch import distributions
 
+from trainers.envs.spaces import action_spec, observation_spec
 from trainers.policies import CategoricalHead, GaussianHead, Policy
-from trainers.spaces import BoxSpec, DiscreteSpec, action_spec, image_layout, observation_spec, spec_from_json
+from trainers.spaces import BoxSpec, DiscreteSpec, image_layout, spec_from_json
 from trainers.trainer import TrainingError
 
 PLAIN = BoxSpec((3,), "float32", (-np.inf,), (np.inf,))
@@ -47,9 +48,10 @@ def test_gaussian_log_prob_is_of_the_unclipped_action_and_greedy_is_the_mean():
     torch.testing.assert_close(entropy, expected.entropy().sum(-1))
     assert torch.equal(head.mode(means), means)
     assert actions.abs().max() > 1.5
-    inside = head.in_space(actions)
+    inside = head.shaped(actions)
     assert (np.abs(inside) <= [1, 2]).all()
     assert inside.dtype == np.float32
+    assert np.isnan(head.shaped(torch.tensor([[0.0, np.nan]]))[0, 1])
 
 
 def test_gaussian_samples_have_the_mean_and_deviation():
@@ -64,8 +66,23 @@ def test_actions_have_the_spaces_shape_type_and_start():
     space = spaces.MultiDiscrete([[3, 4]], start=[[0, 5]])
     head = CategoricalHead(action_spec(space))
     chosen = head.sample(torch.zeros(30, 7), generator())
-    assert all(action in space for action in head.in_space(chosen))
-    assert head.shaped(chosen).min() == 0
+    actions = head.shaped(chosen)
+    assert all(action in space for action in actions)
+    assert actions.reshape(-1, 2).min(0).tolist() == [0, 5]
+    assert actions.reshape(-1, 2).max(0).tolist() == [2, 8]
+
+
+def test_the_start_of_a_single_choice():
+    space = spaces.Discrete(5, start=-2)
+    actions = CategoricalHead(action_spec(space)).shaped(torch.arange(5)[:, None])
+    assert actions.tolist() == [-2, -1, 0, 1, 2]
+    assert all(action in space for action in actions)
+
+
+def test_clipped_actions_are_in_spaces_that_float32_cannot_bound():
+    space = spaces.Box(-0.1, 0.1, (2,), np.float64)
+    actions = GaussianHead(action_spec(space)).shaped(torch.tensor([[9.0, -9.0], [0.05, 0.1]]))
+    assert all(action in space for action in actions)
 
 
 def test_actor_and_critic_are_initialised_orthogonally_with_their_gains():
@@ -120,6 +137,32 @@ def test_the_same_image_in_either_order_gives_the_same_value():
     assert first.stored_dtype == torch.uint8
 
 
+def test_stacked_observations_are_images_where_one_of_them_is():
+    assert image_layout((8, 128), "uint8", stacked=True) is None
+    layout = image_layout((4, 84, 80), "uint8", stacked=True)
+    assert (layout.frames, layout.channels, layout.height, layout.width) == (4, 1, 84, 80)
+    assert image_layout((4, 84, 80, 3), "uint8", stacked=True).frames == 4
+    assert image_layout((4, 2, 3, 84, 80), "uint8", stacked=True).frames == 8
+    many = image_layout((84, 3, 84, 84), "uint8", stacked=True)
+    assert (many.frames, many.channels) == (84, 3)
+    spec = observation_spec(spaces.Box(0, 255, (4, 84, 80), np.uint8), stacked=True)
+    assert spec.image == layout
+    assert spec_from_json(spec.to_json()) == spec
+
+
+def test_bytes_of_an_image_are_divided_by_255_and_other_images_scaled_by_their_bounds():
+    high = np.full((16, 16, 3), 255, np.uint8)
+    high[0] = 254
+    uneven = observation_spec(spaces.Box(np.zeros_like(high), high, dtype=np.uint8))
+    images = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=generator())
+    expected = Policy(BoxSpec((16, 16, 3), "float32", (0.0,), (1.0,)), PAIR, generator=generator())
+    for spec in (uneven, BoxSpec((16, 16, 3), "uint8", (0.0,), (255.0,))):
+        policy = Policy(spec, PAIR, generator=generator())
+        torch.testing.assert_close(policy.value(images), expected.value(images / 255))
+    wide = Policy(BoxSpec((16, 16, 3), "float32", (-2.0,), (2.0,)), PAIR, generator=generator())
+    torch.testing.assert_close(wide.value(images / 255 * 4 - 2), expected.value(images / 255))
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 3), (36, 36), (84, 84, 1), (4, 40, 50, 3)])
 def test_convolutions_fit_images_of_any_size(shape):
     policy = Policy(BoxSpec(shape, "uint8", (0.0,), (255.0,)), CONTINUOUS, generator=generator())
@@ -152,10 +195,10 @@ def test_descriptions_survive_json(space):
     "space", [spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)]), spaces.Box(0, 255, (2,), np.uint8)]
 )
 def test_other_action_spaces_are_refused_by_name(space):
-    with pytest.raises(TrainingError, match=r"action space .*not supported; Discrete, MultiDiscrete and Box"):
+    with pytest.raises(TrainingError, match=r"action space .* is not supported; it must be Discrete, Multi"):
         action_spec(space)
 
 
 def test_other_observation_spaces_are_refused_by_name():
-    with pytest.raises(TrainingError, match=r"observation space Discrete\(16\): not supported; a Box"):
+    with pytest.raises(TrainingError, match=r"observation space Discrete\(16\) is not supported; it must be"):
         observation_spec(spaces.Discrete(16))

@@ -5,23 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from ppo_runs import SMALL, trainer
 
 from trainers.declarations import InvalidValue, make_settings
+from trainers.envs.vectors import EnvironmentFault
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.metrics import METRICS
-from trainers.ppo import PPO
+from trainers.ppo import _MEASURED, PPO, gradients, ppo_loss
 from trainers.trainer import TrainingError
 
-SMALL = {"num_envs": 8, "rollout_steps": 16, "minibatch_size": 32, "hidden_sizes": (16,), "eval_every": None}
 PROBE = {
-    "num_envs": 16, "rollout_steps": 16, "minibatch_size": 64, "epochs": 4, "learning_rate": 3e-3, "gamma": 0.8,
-    "hidden_sizes": (16,), "anneal": "none", "eval_every": None, "total_steps": 10**9,
+    "num_envs": 16, "rollout_steps": 16, "minibatch_size": 64, "epochs": 4, "learning_rate": 3e-3,
+    "gamma": 0.8, "hidden_sizes": (16,), "anneal": "none", "eval_every": None, "total_steps": 10**9,
 }  # fmt: skip
-
-
-def trainer(env="CartPole-v1", *, seed=1, frame_stack=1, vector="auto", device="cpu", **values):
-    setup = PPOSetup(env=env, seed=seed, frame_stack=frame_stack, vector=vector, device=device)
-    return PPO(setup, make_settings(PPOHyperparameters, values))
 
 
 def trained(env, iterations, **values):
@@ -38,7 +34,7 @@ def values_at(ppo, *observations):
 
 def greedy_at(ppo, *observations):
     with torch.no_grad():
-        return ppo.policy.head.in_space(ppo.policy.greedy(torch.tensor(observations).reshape(-1, 1))).tolist()
+        return ppo.policy.head.shaped(ppo.policy.greedy(torch.tensor(observations).reshape(-1, 1))).tolist()
 
 
 # -- known answers ----------------------------------------------------------------------------------------
@@ -70,6 +66,11 @@ def test_learns_two_actions_at_once():
     assert greedy_at(trained("probes:RightTwoActions", 60), -1.0, 1.0) == [[0, 2], [1, 2]]
 
 
+def test_learns_actions_that_are_counted_from_elsewhere():
+    assert greedy_at(trained("probes:Counted", 60), -1.0, 1.0) == [-2, 2]
+    assert greedy_at(trained("probes:CountedTwice", 50), -1.0, 1.0) == [[1, 2], [2, 2]]
+
+
 def test_learns_a_position():
     ppo = trained("probes:RightPosition", 120)
     assert np.ravel(greedy_at(ppo, -1.0, 1.0)) == pytest.approx([-0.5, 0.5], abs=0.1)
@@ -80,16 +81,29 @@ def test_learns_a_position():
 
 @pytest.mark.parametrize(
     ("env", "values"),
-    [("CartPole-v1", {}), ("Pendulum-v1", {"normalize_observations": True, "normalize_rewards": True})],
+    [
+        ("CartPole-v1", {}),
+        ("CartPole-v1", {"minibatch_size": 8}),
+        ("Pendulum-v1", {"normalize_observations": True, "normalize_rewards": True}),
+        ("image_probe:Squares", {}),
+    ],
 )
-def test_the_ratio_is_one_on_the_first_minibatch(env, values):
-    ppo = trainer(env, **{**SMALL, **values, "num_envs": 32, "hidden_sizes": (64, 64)})
-    ppo.step()
-    ppo.change({"epochs": 1, "minibatch_size": 32 * 16})
-    metrics = ppo.step().metrics
-    assert metrics["train/ratio_max"] == pytest.approx(1, abs=1e-6)
-    assert metrics["train/approx_kl"] == pytest.approx(0, abs=1e-6)
-    assert metrics["train/clip_fraction"] == 0
+def test_the_ratio_is_one_on_the_first_minibatch(env, values, monkeypatch):
+    found = []
+
+    def spied(policy, batch, h):
+        with torch.no_grad():
+            ratio = (policy.evaluate(batch.observations, batch.actions)[0] - batch.log_probs).exp()
+        found.append((ratio - 1).abs()[batch.weights > 0].max().item())
+        return ppo_loss(policy, batch, h)
+
+    monkeypatch.setattr("trainers.ppo.ppo_loss", spied)
+    ppo = trainer(env, vector="sync", **{**SMALL, "learning_rate": 0.01, "hidden_sizes": (64, 64), **values})
+    for _ in range(3):
+        found.clear()
+        ppo.step()
+        assert found[0] <= 1e-6
+        assert max(found) > 1e-3
 
 
 def test_rows_that_only_reset_count_nowhere():
@@ -115,6 +129,73 @@ def test_target_kl_stops_the_epochs():
     assert 0 < moved(ppo) < moved(free) / 3
 
 
+@pytest.mark.parametrize(("kl", "minibatches"), [(0.149, 16), (0.151, 1)])
+def test_target_kl_stops_at_one_and_a_half_times_it(kl, minibatches, monkeypatch):
+    calls = []
+
+    def with_this_kl(policy, batch, h):
+        measured = gradients(policy, batch, h)
+        calls.append(measured)
+        measured[_MEASURED.index("approx_kl")] = kl
+        return measured
+
+    monkeypatch.setattr("trainers.ppo.gradients", with_this_kl)
+    ppo = trainer(**SMALL, target_kl=0.1)
+    assert ppo.step().metrics["train/approx_kl"] == pytest.approx(kl)
+    assert len(calls) == minibatches
+
+
+def test_adams_epsilon_is_the_published_one():
+    assert trainer(**SMALL).optimizer.defaults["eps"] == 1e-5
+
+
+def test_gradients_are_scaled_down_to_the_norm_and_never_up(monkeypatch):
+    ppo = trainer(**{**SMALL, "minibatch_size": 128, "epochs": 1})
+    norms = []
+
+    def norm_before_the_step():
+        grads = [parameter.grad for parameter in ppo.policy.parameters()]
+        norms.append(torch.nn.utils.get_total_norm(grads).item())
+
+    monkeypatch.setattr(ppo.optimizer, "step", norm_before_the_step)
+    measured = []
+    for limit in (None, 1e3, 0.1):
+        ppo.change({"max_grad_norm": limit})
+        measured.append(ppo.step().metrics["train/grad_norm"])
+    assert min(measured) > 0.2
+    assert norms == pytest.approx([measured[0], measured[1], 0.1], rel=1e-4)
+
+
+def test_a_minibatch_in_which_no_row_counts_is_left_out():
+    # Of three rows one only resets: of many minibatches of two, some hold nothing else.
+    ppo = trainer("probes:TwoSteps", vector="sync", **{**SMALL, "minibatch_size": 2}, epochs=1)
+    with_rows, total = [], 0
+    update = ppo._minibatches
+
+    def counting(batch):
+        nonlocal total
+        total = len(batch.weights) // 2
+        for item in update(batch):
+            with_rows.append(item[2].weights.sum().item())
+            yield item
+
+    ppo._minibatches = counting
+    assert ppo.step().fault is None
+    assert min(with_rows) == 1
+    assert total - 20 < len(with_rows) < total
+
+
+def test_a_minibatch_holds_two_rows_at_least():
+    with pytest.raises(InvalidValue, match="minibatch_size = 1: must be a whole number from 2 to"):
+        trainer(**{**SMALL, "minibatch_size": 1})
+
+
+def test_bytes_that_are_no_image_stay_none_when_stacked():
+    ppo = trainer("probes:Bytes", frame_stack=8, vector="sync", **SMALL)
+    assert ppo.policy.features is None
+    assert ppo.step().fault is None
+
+
 def test_normalisers_see_steps_but_no_resets():
     ppo = trainer("probes:TwoSteps", vector="sync", **SMALL, normalize_observations=True)
     ppo.step()
@@ -128,7 +209,7 @@ def test_reward_normaliser_leaves_the_reported_returns_raw():
     assert ppo.step().metrics["rollout/ep_rew_mean"] < -500
 
 
-def test_images_with_stacked_frames_train(monkeypatch):
+def test_images_with_stacked_frames_train():
     ppo = trainer("image_probe:Squares", frame_stack=4, vector="sync", **SMALL)
     before = [parameter.clone() for parameter in ppo.policy.features.parameters()]
     iteration = ppo.step()
@@ -168,65 +249,26 @@ def test_a_gradient_that_is_not_finite_is_named():
     assert all(torch.equal(p, q) for p, q in zip(before, ppo.policy.parameters(), strict=True))
 
 
-# -- steering ---------------------------------------------------------------------------------------------
-
-LIVE = {
-    "total_steps": 10_000, "minibatch_size": 64, "epochs": 2, "learning_rate": 0.01, "clip_epsilon": 0.05,
-    "value_clip_epsilon": 0.001, "target_kl": 1e-6, "gamma": 0.5, "gae_lambda": 0.1, "entropy_coef": 0.1,
-    "value_coef": 2.0, "max_grad_norm": None, "normalize_advantages": False, "eval_every": 1,
-    "eval_episodes": 3, "until": 400.0,
-}  # fmt: skip
-
-
-def test_every_live_hyperparameter_is_tried_here():
-    from trainers.declarations import declarations
-
-    known = declarations(PPOHyperparameters)
-    assert set(LIVE) == {name for name, declaration in known.items() if declaration.changes == "live"}
-
-
-@pytest.mark.parametrize("name", LIVE)
-def test_a_changed_hyperparameter_is_in_force_from_the_next_iteration(name):
-    ppo, same = trainer(**SMALL), trainer(**SMALL)
-    for _ in range(2):
-        ppo.step(), same.step()
-    old = getattr(ppo.settings.values, name)
-    assert ppo.change({name: LIVE[name]}) == {name: (old, LIVE[name])}
-    changed, unchanged = ppo.step(), same.step()
-    assert getattr(ppo.settings.values, name) == LIVE[name]
-    assert np.isfinite(list(changed.metrics.values())).all()
-    # Up to here both are the same run; what learning depends on tells them apart.
-    assert changed.metrics["rollout/ep_rew_mean"] == unchanged.metrics["rollout/ep_rew_mean"]
-    weights = zip(ppo.policy.parameters(), same.policy.parameters(), strict=True)
-    equal = all(torch.equal(p, q) for p, q in weights)
-    assert equal == (name in ("total_steps", "eval_every", "eval_episodes", "until"))
-    assert ppo.step().fault is None
-
-
-def test_a_change_by_hand_keeps_adams_moments_and_ends_the_schedule():
-    ppo = trainer(**SMALL, total_steps=1000, anneal_floor=0.0)
+def test_a_normaliser_takes_in_nothing_of_an_iteration_that_failed():
+    ppo = trainer(**SMALL, normalize_observations=True)
     ppo.step()
-    assert ppo.step().metrics["train/learning_rate"] < 1e-3
-    moments = ppo.state().tensors["optimizer.actor.0.weight.exp_avg"]
-    ppo.change({"learning_rate": 5e-4})
-    np.testing.assert_array_equal(moments, ppo.state().tensors["optimizer.actor.0.weight.exp_avg"])
-    assert [ppo.step().metrics["train/learning_rate"] for _ in range(2)] == [5e-4, 5e-4]
+    seen = ppo.policy.normalizer.count.item()
+    with torch.no_grad():
+        ppo.policy.critic[-1].bias.fill_(math.nan)
+    assert ppo.step().fault
+    assert ppo.policy.normalizer.count.item() == seen
 
 
-def test_annealing_ends_at_its_floor():
-    ppo = trainer(**SMALL, anneal_steps=200, annealed=("learning_rate", "clip_epsilon"), anneal_floor=0.5)
-    rows = [ppo.step().metrics for _ in range(4)]
-    assert rows[0]["train/learning_rate"] == 1e-3
-    assert 5e-4 < rows[1]["train/learning_rate"] < 1e-3
-    assert rows[3]["train/learning_rate"] == pytest.approx(5e-4)
-    assert rows[3]["train/clip_epsilon"] == pytest.approx(0.1)
-
-
-def test_a_change_that_does_not_fit_is_refused_as_a_whole():
-    ppo = trainer(**SMALL)
-    with pytest.raises(InvalidValue, match="must divide num_envs × rollout_steps"):
-        ppo.change({"gamma": 0.5, "minibatch_size": 33})
-    assert ppo.settings.values.gamma == 0.99
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_normalisers_never_see_what_float32_does_not_hold(what):
+    values = {**SMALL, "normalize_observations": True, "normalize_rewards": True}
+    setup = PPOSetup(env="probes:Beyond", env_arg={"what": what}, vector="sync")
+    ppo = PPO(setup, make_settings(PPOHyperparameters, values))
+    ppo.step()
+    with pytest.raises(EnvironmentFault, match="more than float32 holds"):
+        ppo.step()
+    for moments in (ppo.policy.normalizer, ppo.reward_normalizer.moments):
+        assert all(tensor.abs().max() < 1e4 for tensor in moments.state_dict().values())
 
 
 # -- metrics, events, ends --------------------------------------------------------------------------------
@@ -235,8 +277,12 @@ def test_a_change_that_does_not_fit_is_refused_as_a_whole():
 def test_an_iteration_measures_what_is_declared():
     ppo = trainer(**{**SMALL, "eval_every": 2, "rollout_steps": 64})
     first, second = ppo.step().metrics, ppo.step().metrics
-    assert set(second) == set(METRICS)
-    assert set(METRICS) - set(first) == {"eval/return_mean", "eval/return_std"}
+    declared = {key for key in METRICS if key.startswith(("rollout/", "train/", "eval/"))}
+    declared |= {
+        f"time/{name}" for name in ("fps", "steps", "iteration_seconds", "env_seconds", "learn_seconds")
+    }
+    assert set(second) == declared
+    assert declared - set(first) == {"eval/return_mean", "eval/return_std"}
     assert np.isfinite(list(second.values())).all()
 
 
@@ -267,6 +313,17 @@ def test_solving_is_said_once_and_until_ends_the_run():
     assert "over the last 100 episodes, until = 25" in ppo.finished
 
 
+def test_until_waits_for_a_hundred_episodes():
+    ppo = trainer(**SMALL, until=1.0)
+    first = ppo.step().metrics
+    assert 1 <= first["rollout/episodes"] < 100
+    assert first["rollout/ep_rew_mean"] > 1
+    assert ppo.finished is None
+    while not ppo.finished:
+        episodes = ppo.step().metrics["rollout/episodes"]
+    assert 100 <= episodes < 140
+
+
 def test_total_steps_end_the_run_and_more_of_them_continue_it():
     ppo = trainer(**SMALL, total_steps=200)
     while not ppo.finished:
@@ -277,11 +334,18 @@ def test_total_steps_end_the_run_and_more_of_them_continue_it():
     assert ppo.finished is None
 
 
+def test_the_last_iteration_is_evaluated():
+    ppo = trainer(**{**SMALL, "eval_every": 100}, total_steps=200)
+    assert "eval/return_mean" not in ppo.step().metrics
+    assert "eval/return_mean" in ppo.step().metrics
+    assert ppo.finished
+
+
 def test_the_hyperparameters_given_are_left_as_they_are():
     given = make_settings(PPOHyperparameters, {**SMALL, "total_steps": 300})
     ppo = PPO(PPOSetup(), given)
     ppo.step(), ppo.step()
-    assert ppo.settings.values.learning_rate < given.learning_rate == 1e-3
+    assert ppo.settings.values.learning_rate < given.learning_rate == 3e-4
 
 
 @pytest.mark.parametrize(

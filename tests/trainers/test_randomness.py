@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from trainers.randomness import (
-    numpy_generator,
     numpy_state,
     restore_numpy,
     restore_torch,
@@ -58,4 +57,4 @@ def test_a_numpy_generator_goes_on_from_its_state(kind):
 
 def test_a_state_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="state must be for a"):
-        restore_numpy(np.random.Generator(np.random.SFC64(1)), numpy_state(numpy_generator(1, "tasks")))
+        restore_numpy(np.random.Generator(np.random.SFC64(1)), numpy_state(np.random.default_rng(1)))

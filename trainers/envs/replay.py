@@ -52,13 +52,15 @@ class ReplayableEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     Assign a :class:`SavedEpisode` to :attr:`resuming`: the next ``step`` ignores its action, replays the
     episode and returns what its last step had returned. Going through ``step`` is what lets
     Gymnasium's vector environments, in this process or in another, take over the observation and whether
-    a reset is due. :attr:`difference` then says how the replay differed, or is ``None``.
+    a reset is due. :attr:`difference` then says how the replay differed, or is ``None``; :attr:`continued`
+    tells whether the episode goes on where it stood, rather than a new one.
 
     Infos are dropped: nobody reads them, and vector environments spend time on merging them.
     """
 
     resuming: SavedEpisode | None = None
     difference: str | None = None
+    continued: bool = True
 
     def __init__(self, env: gymnasium.Env[Any, Any], name: str, index: int, in_subprocess: bool) -> None:
         super().__init__(env)
@@ -124,13 +126,14 @@ class ReplayableEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _resume(self) -> Observed:
         saved, self.resuming = self.resuming, None
         assert saved is not None
-        self.difference = None
+        self.difference, self.continued = None, False
         try:
             self._replay(saved)
         except (EnvironmentFault, ValueError) as error:
             self.difference = f"could not be replayed: {error}"
             self.reset(seed=saved.seed)
         else:
+            self.continued = bool(saved.digest) and self._length == len(saved.actions)
             if not saved.digest:
                 self.difference = f"had an episode of more than {LONGEST_REPLAY:,} steps and begins a new one"
             elif self._digest.hexdigest() != saved.digest:

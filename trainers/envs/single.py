@@ -15,13 +15,12 @@ from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 import gymnasium
-import numpy as np
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator, parse_env_id, registry
 from gymnasium.wrappers import FrameStackObservation
 
 from trainers.declarations import format_value
 from trainers.envs.replay import ReplayableEnv
+from trainers.envs.spaces import check_spaces, one_line
 from trainers.envs.subprocesses import prepare_subprocess
 from trainers.trainer import TrainingError
 
@@ -88,23 +87,6 @@ class EnvironmentMaker:
         return environment
 
 
-def check_spaces(env: str, observation_space: Any, action_space: Any) -> None:
-    """Raise :class:`TrainingError`, naming the space and what is supported, for one that is not."""
-    if not isinstance(observation_space, spaces.Box):
-        raise TrainingError(
-            f"env = {env}: observation space {_one_line(observation_space)} is not supported; it must be a "
-            "Box of any shape (Gymnasium's wrappers FlattenObservation and DtypeObservation make one)"
-        )
-    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
-        return
-    if isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating):
-        return
-    raise TrainingError(
-        f"env = {env}: action space {_one_line(action_space)} is not supported; "
-        "it must be Discrete, MultiDiscrete or a Box of floats"
-    )
-
-
 def find_environment(env: str) -> Source:
     """The registered specification, class or function that ``env`` names.
 
@@ -154,7 +136,7 @@ def _import(env: str, module_name: str) -> Any:
         ) from error
     except Exception as error:
         raise TrainingError(
-            f"env = {env}: importing {module_name} failed: {type(error).__name__}: {_one_line(error)}"
+            f"env = {env}: importing {module_name} failed: {type(error).__name__}: {one_line(error)}"
         ) from error
 
 
@@ -193,7 +175,7 @@ def _nearest(name: str) -> list[str]:
 
 
 def _cannot_make(maker: EnvironmentMaker, error: Exception) -> TrainingError:
-    message = _one_line(error)
+    message = one_line(error)
     match error:
         case gymnasium.error.DependencyNotInstalled():
             extra = re.search(r"gymnasium\[[\w, -]+\]", message)
@@ -209,7 +191,7 @@ def _cannot_make(maker: EnvironmentMaker, error: Exception) -> TrainingError:
 
 
 def _refused_arguments(maker: EnvironmentMaker, error: TypeError) -> TrainingError:
-    reason = _one_line(error).partition(" was raised from the environment creator")[0]
+    reason = one_line(error).partition(" was raised from the environment creator")[0]
     if not maker.env_arg:
         return TrainingError(f"env = {maker.env}: it can't be made: {reason}")
     accepted = _accepted_arguments(maker.source)
@@ -231,8 +213,3 @@ def _accepted_arguments(source: Source) -> list[str]:
 
 def _either(names: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _one_line(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 300 else text[:299] + "…"

@@ -23,12 +23,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from trainers.envs.replay import EnvironmentFault, ReplayableEnv, SavedEpisode
-from trainers.envs.single import EnvironmentMaker, Source, check_spaces, find_environment
+from trainers.envs.single import EnvironmentMaker, Source, find_environment
 from trainers.envs.subprocesses import SubprocessVectorEnv
 from trainers.randomness import numpy_state, restore_numpy, seed_for
 from trainers.trainer import TrainingError
 
-__all__ = ["EnvironmentFault", "Environments", "Kind", "Step", "check_spaces", "make_environments"]
+__all__ = ["EnvironmentFault", "Environments", "Kind", "Step", "available_cores", "make_environments"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Kind: TypeAlias = Literal["native", "sync", "async"]
@@ -71,13 +71,15 @@ class Environments:
 
     ``observation_space`` and ``action_space`` are those of one environment, ``latest`` is what reset,
     step or restore gave last (after a reset rewards are 0 and nothing is done), ``reward_threshold`` the
-    mean return at which Gymnasium calls the environment solved, or ``None``.
+    mean return at which Gymnasium calls the environment solved, or ``None``. ``continued`` [N] tells which
+    environments went on with their episode at the latest :meth:`restore`; the others began a new one.
     """
 
     kind: Kind
     observation_space: spaces.Box
     action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.Box
     latest: Step
+    continued: npt.NDArray[np.bool_]
 
     def __init__(self, name: str, vector: VectorEnv[Any, Any, Any], kind: Kind, seed: int) -> None:
         self.name, self.kind, self.num_envs = name, kind, vector.num_envs
@@ -101,10 +103,10 @@ class Environments:
         return self._take(observations, np.zeros(self.num_envs), nothing, nothing.copy()).observations
 
     def step(self, actions: Array) -> Step:
-        """One step with ``actions`` [N, …] as the action space holds them; floats are clipped to the Box.
+        """One step with ``actions`` [N, …], elements of the action space.
 
         Raises :class:`EnvironmentFault` when an environment raises, ends its process, or gives a reward or
-        observation that is not finite.
+        observation that is not finite in float32, which is what networks compute with.
         """
         self._steps += 1
         return self._take(*self._call(lambda: self._vector.step(self._for_environment(actions)))[:4])
@@ -120,10 +122,12 @@ class Environments:
         """
         if (numbers["num_envs"], numbers["kind"] == "native") != (self.num_envs, self.kind == "native"):
             self.reset()
+            self.continued = np.zeros(self.num_envs, np.bool_)
             return (
                 f"resumed, not exact: {self.num_envs} environments ({self.kind}) begin new episodes, "
                 f"because the state is of {numbers['num_envs']} ({numbers['kind']})"
             )
+        self.continued = np.ones(self.num_envs, np.bool_)
         reason = self._restore(tensors, numbers)
         self._steps = numbers["steps"]
         return reason and f"resumed, not exact: {reason}"
@@ -148,36 +152,35 @@ class Environments:
         return {"kind": self.kind, "num_envs": self.num_envs, "steps": self._steps}
 
     def _for_environment(self, actions: Array) -> Array:
-        space = self.action_space
-        if not isinstance(space, spaces.Box):
-            return np.asarray(actions, space.dtype)
         if not np.isfinite(actions).all():
             index = int(np.argmin(np.isfinite(actions).reshape(self.num_envs, -1).all(axis=1)))
             raise EnvironmentFault(
                 f"env = {self.name}: the action for environment {index} is not finite at step {self._steps}"
             )
-        return np.clip(actions, space.low, space.high).astype(space.dtype)
+        # A copy, because an environment may write into its action.
+        return np.array(actions, self.action_space.dtype)
 
     def _take(self, observations: Array, rewards: Array, terminated: Array, truncated: Array) -> Step:
         # Contiguous, because matrix products round differently for transposed memory.
         step = Step(
             np.ascontiguousarray(observations), np.asarray(rewards, np.float64), terminated, truncated
         )
-        if not np.isfinite(step.rewards).all():
-            index = int(np.argmin(np.isfinite(step.rewards)))
-            raise self._not_finite(index, f"a reward of {step.rewards[index]}")
-        if self._floats and not np.isfinite(step.observations).all():
-            finite = np.isfinite(step.observations).reshape(self.num_envs, -1)
+        if not (finite := _finite(step.rewards)).all():
+            index = int(np.argmin(finite))
+            raise self._not_finite(index, "a reward of", step.rewards[index])
+        if self._floats and not (finite := _finite(step.observations)).all():
+            finite = finite.reshape(self.num_envs, -1)
             index = int(np.argmin(finite.all(axis=1)))
             where = int(np.argmin(finite[index]))
             value = step.observations[index].reshape(-1)[where]
-            raise self._not_finite(index, f"an observation whose component {where} is {value}")
+            raise self._not_finite(index, f"an observation whose component {where} is", value)
         self.latest = step
         return step
 
-    def _not_finite(self, index: int, what: str) -> EnvironmentFault:
+    def _not_finite(self, index: int, what: str, value: float) -> EnvironmentFault:
         when = f"at step {self._steps}" if self._steps else "at its reset"
-        return EnvironmentFault(f"env = {self.name}: environment {index} gave {what} {when}")
+        limit = ", more than float32 holds" if np.isfinite(value) else ""
+        return EnvironmentFault(f"env = {self.name}: environment {index} gave {what} {value} {when}{limit}")
 
     def _call(self, function: Callable[[], Result]) -> Result:
         return function()
@@ -237,6 +240,7 @@ class ReplayedEnvironments(Environments):
         self._call(lambda: self._vector.set_attr("resuming", episodes))
         ignored = np.zeros((self.num_envs, *(self.action_space.shape or ())), self.action_space.dtype)
         self._take(*self._call(lambda: self._vector.step(ignored))[:4])
+        self.continued = np.array(self._call(lambda: self._vector.call("continued")), np.bool_)
         differences = enumerate(self._call(lambda: self._vector.call("difference")))
         different = [f"environment {index} {text}" for index, text in differences if text]
         if not different:
@@ -261,9 +265,16 @@ class ReplayedEnvironments(Environments):
 
 
 def make_environments(
-    setup: EnvironmentSetup, num_envs: int, seed: int, *, kind: str | None = None
+    setup: EnvironmentSetup,
+    num_envs: int,
+    seed: int,
+    *,
+    kind: str | None = None,
+    most_processes: int | None = None,
 ) -> Environments:
     """``num_envs`` environments of ``setup``, of ``kind`` (by default ``setup.vector``).
+
+    No more than ``most_processes`` where each runs in a process of its own.
 
     ``auto`` takes ``native`` where there is one, otherwise measures a few steps of an environment of its
     own to decide between ``sync`` and ``async``; the decision is the result's ``kind``. Raises
@@ -275,6 +286,8 @@ def make_environments(
         chosen = _choose_kind(kind or setup.vector, setup, single, num_envs)
     finally:
         single.close()
+    if chosen == "async" and most_processes is not None:
+        num_envs = min(num_envs, most_processes)
     if chosen == "native":
         environments: Environments = _native(setup, cast(EnvSpec, source), num_envs, seed)
     else:
@@ -289,7 +302,7 @@ def _choose_kind(wanted: str, setup: EnvironmentSetup, single: ReplayableEnv, nu
     if wanted == "auto":
         if restorable and setup.frame_stack == 1:
             return "native"
-        return _faster(_seconds_per_step(single), num_envs, _cores())
+        return _faster(_seconds_per_step(single), num_envs, available_cores())
     if wanted == "native" and (not restorable or setup.frame_stack > 1):
         why = "can't stack frames" if restorable else "does not exist or its state can't be saved"
         raise TrainingError(
@@ -322,7 +335,8 @@ def _seconds_per_step(single: ReplayableEnv) -> float:
     return (time.perf_counter() - start) / max(steps, 1)
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
@@ -351,6 +365,13 @@ def _replayed(
             f"{type(error).__name__}: {error}"
         ) from error
     return ReplayedEnvironments(setup.env, vector, kind, seed)
+
+
+def _finite(numbers: Array) -> npt.NDArray[np.bool_]:
+    """Whether each number is finite in float32."""
+    with np.errstate(over="ignore"):
+        finite: npt.NDArray[np.bool_] = np.isfinite(numbers.astype(np.float32, copy=False))
+    return finite
 
 
 def _narrowed(actions: Array) -> Array:

@@ -1,0 +1,150 @@
+"""Using what was meta-learned, from a run folder: adapting to new rows, evaluating beside baselines."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from maml_runs import trainer, write_checkpoint, write_run
+
+from trainers import load_learner
+from trainers.few_shot import learner_of
+from trainers.meta_evaluation import evaluate_learner, train_jointly
+from trainers.tasks import Options, TaskSource
+from trainers.trainer import TrainingError
+
+
+@pytest.fixture(scope="module")
+def xor_run(tmp_path_factory):
+    maml = trainer(meta_batch_size=16, inner_steps=5, hidden_sizes=(40, 40), outer_lr=3e-3, eval_every=None)
+    for _ in range(200):
+        maml.step()
+    run = tmp_path_factory.mktemp("runs") / "xor"
+    write_run(run, maml)
+    return run
+
+
+@pytest.fixture(scope="module")
+def xor(xor_run):
+    return load_learner(xor_run)
+
+
+def a_task(task="xor", seed=5, **options):
+    source = TaskSource(task, Options(**{"ways": 2, "shots": 5, "query_shots": 25, **options}))
+    tasks = source.sample_tasks(1, torch.Generator().manual_seed(seed))
+    return [part[0].numpy() for part in tasks]
+
+
+def test_a_few_rows_teach_a_new_task(xor):
+    rights = []
+    for seed in range(20):
+        x, y, x_new, y_new = a_task(seed=seed)
+        model = xor.adapt(x, y)
+        rights.append((model(x_new) == y_new).mean())
+        assert model(x_new).dtype == np.int64
+        assert len(model.losses) == 11
+        assert model.losses[-1] < model.losses[0]
+    assert np.mean(rights) >= 0.95
+    np.testing.assert_allclose(model.probabilities(x_new).sum(1), 1, rtol=1e-5)
+    assert (model.probabilities(x_new).argmax(1) == model(x_new)).all()
+
+
+def test_steps_and_rate_may_differ_from_the_runs(xor):
+    x, y, x_new, _ = a_task()
+    assert len(xor.adapt(x, y, steps=3).losses) == 4
+    unmoved = xor.adapt(x.tolist(), y.tolist(), steps=0)
+    assert len(unmoved.losses) == 1
+    slow = xor.adapt(x, y, steps=1, inner_lr=1e-9)
+    np.testing.assert_allclose(slow.probabilities(x_new), unmoved.probabilities(x_new), rtol=1e-4)
+
+
+def test_the_articles_four_points_are_learned(xor):
+    corners = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+    for labels in ([0, 1, 1, 0], [1, 0, 0, 1]):
+        assert xor.adapt(np.repeat(corners, 5, 0), np.repeat(labels, 5))(corners).tolist() == labels
+
+
+@pytest.mark.parametrize("variant", ["anil", "metasgd"])
+def test_a_loaded_learner_adapts_as_the_trainer_does(tmp_path, variant):
+    maml = trainer("sinusoid", {"variant": variant}, eval_inner_lr=0.002)
+    maml.step()
+    maml.change({"inner_lr": 0.02})
+    maml.step()
+    write_run(tmp_path / "run", maml)
+    learner = load_learner(tmp_path / "run")
+    x, y, x_new, _ = a_task("sinusoid")
+    found, expected = (each.adapt(x, y) for each in (learner, learner_of(maml)))
+    assert learner.hyperparameters.inner_lr == 0.02
+    assert found.losses == expected.losses
+    np.testing.assert_array_equal(found(x_new), expected(x_new))
+    assert found(x_new).shape == (25, 1)
+    np.testing.assert_array_equal(learner.adapt(x[:, 0], y[:, 0])(x_new[:, 0]), found(x_new))
+
+
+def test_rows_that_do_not_fit_are_refused(xor):
+    x, y, _, _ = a_task()
+    with pytest.raises(ValueError, match=r"x of shape \[20, 3\]: must be \['rows', 2\]"):
+        xor.adapt(np.zeros((20, 3)), y)
+    with pytest.raises(ValueError, match="y: must be class numbers from 0 to 1"):
+        xor.adapt(x, y + 1)
+    with pytest.raises(ValueError, match="y has 19 rows and x 20"):
+        xor.adapt(x, y[1:])
+
+
+def test_which_checkpoint_is_loaded_and_what_cannot_be(tmp_path, xor_run):
+    maml = trainer()
+    maml.step()
+    write_run(tmp_path / "run", maml)
+    maml.step()
+    newest = write_checkpoint(tmp_path / "run", maml)
+    assert load_learner(tmp_path / "run").iteration == 2
+    assert load_learner(tmp_path / "run", at=1).iteration == 1
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert load_learner(tmp_path / "run").iteration == 1
+    with pytest.raises(TrainingError, match=r"no learner to load: checkpoint 00000002 is damaged"):
+        load_learner(newest)
+    with pytest.raises(TrainingError, match="not the folder of a run"):
+        load_learner(tmp_path)
+    config = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**config, "trainer": "ppo"}))
+    with pytest.raises(TrainingError, match="trainer = ppo: must be maml"):
+        load_learner(tmp_path / "run")
+
+
+def test_the_evaluation_stands_beside_its_baselines(xor):
+    result = evaluate_learner(xor, tasks=100, steps=5, baseline_iterations=150)
+    json.dumps(result)
+    assert result["tasks"] == 100
+    assert result["transductive"] is False
+    meta, joint, scratch, converged = result["methods"]
+    assert [row["step"] for row in meta["by_step"]] == list(range(6))
+    first, last = meta["by_step"][0], meta["by_step"][-1]
+    assert 0.45 <= first["accuracy"] <= 0.55
+    assert last["accuracy"] >= 0.95
+    assert last["accuracy_worst"] < last["accuracy"] <= last["accuracy_median"]
+    assert 0 < last["accuracy_ci95"] < 0.03
+    assert 0.45 <= joint["by_step"][0]["accuracy"] <= 0.55
+    assert 0.4 <= scratch["by_step"][0]["accuracy"] <= 0.6
+    assert max(joint["by_step"][-1]["accuracy"], scratch["by_step"][-1]["accuracy"]) < last["accuracy"]
+    assert converged["by_step"][0]["accuracy"] > 0.9
+    assert converged["by_step"][0]["step"] >= 100
+
+
+def test_the_evaluation_can_have_other_shots_and_tasks(xor):
+    once, again = (evaluate_learner(xor, tasks=20, steps=2, baselines=False) for _ in range(2))
+    assert once == again
+    assert len(once["methods"]) == 1
+    other = evaluate_learner(xor, tasks=20, steps=2, shots=1, seed=9, baselines=False)
+    assert (other["shots"], other["seed"]) == (1, 9)
+    assert other["methods"][0]["by_step"] != once["methods"][0]["by_step"]
+
+
+def test_a_jointly_trained_network_is_at_chance_on_xor():
+    maml = trainer(hidden_sizes=(40, 40), meta_batch_size=25, outer_lr=3e-3)
+    learner = learner_of(maml)
+    joint = train_jointly(learner, maml.training_tasks, 300)
+    tasks = maml.held_out_tasks.sample_tasks(300, torch.Generator().manual_seed(1))
+    outputs = learner.network(learner.loop().begin(joint, tasks), tasks.query_x)
+    accuracies = (outputs.argmax(-1) == tasks.query_y).float().mean(1)
+    assert 0.45 <= float(accuracies.mean()) <= 0.55

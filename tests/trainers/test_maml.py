@@ -1,0 +1,218 @@
+"""MAML as a trainer: it learns to learn, can be steered, restored and drawn, and refuses what can't be."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from maml_runs import SMALL, trainer
+
+from trainers import memory
+from trainers.declarations import InvalidValue
+from trainers.trainer import State, TrainingError
+
+CLOCKS = {"time/iterations_per_second", "time/iteration_seconds", "time/sample_seconds", "time/learn_seconds"}
+VARIANTS = ("maml", "fomaml", "anil", "reptile", "metasgd")
+
+
+def measured(maml, iterations):
+    rows = [maml.step() for _ in range(iterations)]
+    return [(r.number, {k: v for k, v in r.metrics.items() if k not in CLOCKS}, r.pictures) for r in rows]
+
+
+def copied(state):
+    """As it comes back from a checkpoint: numbers through JSON, arrays that may not be written to."""
+    arrays = [{name: array.copy() for name, array in part.items()} for part in (state.weights, state.tensors)]
+    for part in arrays:
+        for array in part.values():
+            array.flags.writeable = False
+    return State(*arrays, json.loads(json.dumps(state.numbers)))
+
+
+def last(maml, iterations):
+    return [maml.step() for _ in range(iterations)][-1].metrics
+
+
+# -- learning ---------------------------------------------------------------------------------------------
+
+
+def test_xor_is_chance_before_adapting_and_right_after_it():
+    metrics = last(
+        trainer(hidden_sizes=(40, 40), meta_batch_size=16, inner_steps=5, eval_tasks=200, outer_lr=3e-3), 200
+    )
+    assert 0.45 <= metrics["meta_test/accuracy_pre"] <= 0.55
+    assert metrics["meta_test/accuracy_post"] >= 0.97
+    assert metrics["meta_test/loss_post"] < 0.15 < 0.6 < metrics["meta_test/loss_pre"]
+    gain = metrics["meta/loss_pre"] - metrics["meta/loss_post"]
+    assert metrics["meta/adaptation_gain"] == pytest.approx(gain)
+
+
+def test_a_linear_model_adapts_to_no_xor():
+    metrics = last(trainer(hidden_sizes=(), meta_batch_size=25, inner_steps=5, eval_tasks=200), 200)
+    assert 0.45 <= metrics["meta_test/accuracy_post"] <= 0.6
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_lowers_the_loss_after_adapting(variant):
+    values = {"hidden_sizes": (40, 40), "inner_steps": 3, "inner_lr": 0.02, "eval_inner_steps": 3}
+    maml = trainer("sinusoid", {"variant": variant}, **values, outer_lr=5e-3, eval_every=50, eval_tasks=100)
+    rows = [maml.step().metrics for _ in range(200)]
+    held_out = [row["meta_test/loss_post"] for row in rows if "meta_test/loss_post" in row]
+    assert held_out[-1] < 0.9 * held_out[0]
+
+
+def test_the_convolutional_network_trains_and_says_what_it_does(tiny_omniglot):
+    values = {"network": "conv", "filters": 4, "ways": 3, "shots": 1, "query_shots": 2, "eval_every": 1}
+    maml = trainer("omniglot", {"data": str(tiny_omniglot)}, **values)
+    first = maml.step()
+    assert any("transductive" in event for event in first.events)
+    assert math.isfinite(first.metrics["meta_test/loss_post"])
+    with pytest.raises(TrainingError, match=r"network = conv: the task's inputs are \[2\]"):
+        trainer(network="conv")
+
+
+# -- measurements -----------------------------------------------------------------------------------------
+
+
+def test_metrics_tell_every_step_and_the_median():
+    maml = trainer("sinusoid", inner_steps=3, eval_inner_steps=4, eval_every=2, inner_lr=0.005)
+    first, second = maml.step().metrics, maml.step().metrics
+    assert [f"meta/loss_step_{step}" in first for step in range(5)] == [True] * 4 + [False]
+    assert first["meta/loss_step_0"] == first["meta/loss_pre"]
+    assert first["meta/loss_step_3"] == first["meta/loss_post"]
+    assert "meta_test/loss_post" not in first
+    assert second["meta_test/loss_step_4"] == second["meta_test/loss_post"]
+    assert {"meta/loss_post_median", "meta/diverged_tasks", "meta/outer_grad_norm", "meta/inner_lr"} <= set(
+        first
+    )
+    assert "meta/accuracy_post" not in first
+
+
+def test_measuring_and_drawing_change_nothing_of_training():
+    plain = trainer(eval_every=None)
+    watched = trainer(eval_every=1, picture_every=1)
+    last(plain, 3), last(watched, 3)
+    for name, parameter in plain.parameters.items():
+        assert torch.equal(parameter, watched.parameters[name])
+
+
+def test_a_meta_gradient_that_is_no_number_is_skipped_and_said():
+    maml = trainer("sinusoid", inner_lr=100.0, inner_steps=20, eval_every=None)
+    before = {name: p.detach().clone() for name, p in maml.parameters.items()}
+    fault = maml.step().fault
+    assert fault == "meta-gradient norm = nan, 6 tasks diverged; the update was skipped"
+    assert all(torch.equal(before[name], p) for name, p in maml.parameters.items())
+
+
+def test_annealing_options_of_mamlpp_are_phases():
+    annealed, first_order = trainer(first_order_until=2), trainer(setup={"variant": "fomaml"})
+    assert measured(annealed, 2) == measured(first_order, 2)
+    assert measured(annealed, 1) != measured(first_order, 1)
+    plain, multi_step = measured(trainer(), 1), measured(trainer(multi_step_until=2), 1)
+    assert plain[0][1]["meta/loss_post"] == multi_step[0][1]["meta/loss_post"]
+    assert plain[0][1]["meta/outer_grad_norm"] != multi_step[0][1]["meta/outer_grad_norm"]
+
+
+# -- steering and restoring -------------------------------------------------------------------------------
+
+
+def test_live_changes_take_effect_with_the_next_iteration():
+    maml = trainer(anneal="none")
+    maml.step()
+    done = maml.change({"inner_lr": 0.05, "inner_steps": 4, "meta_batch_size": 3, "shots": 2})
+    assert done["inner_lr"] == (0.1, 0.05)
+    metrics = maml.step().metrics
+    assert metrics["meta/inner_lr"] == 0.05
+    assert "meta/loss_step_4" in metrics
+    assert maml.training_tasks.support_rows == 8
+    for name, value in {"ways": 3, "hidden_sizes": (8,), "activation": "tanh"}.items():
+        with pytest.raises(InvalidValue, match=f"{name} = .*can't change during a run"):
+            maml.change({name: value})
+
+
+def test_a_changed_inner_rate_overwrites_what_metasgd_learned_and_its_moments():
+    maml = trainer(setup={"variant": "metasgd"})
+    last(maml, 3)
+    assert len({float(rate.detach().mean()) for rate in maml.rates.values()}) > 1
+    maml.change({"inner_lr": 0.2})
+    assert all((rate == 0.2).all() for rate in maml.rates.values())
+    assert all(rate not in maml.optimizer.state for rate in maml.rates.values())
+    assert all(parameter in maml.optimizer.state for parameter in maml.parameters.values())
+    assert maml.step().fault is None
+
+
+def test_it_ends_and_goes_on_with_more():
+    maml = trainer(iterations=2)
+    last(maml, 2)
+    assert maml.finished == "trained for 2 iterations"
+    maml.change({"iterations": 3})
+    assert maml.finished is None
+    assert maml.progress == (2, 3, "iterations")
+
+
+@pytest.mark.parametrize("variant", ["maml", "reptile", "metasgd"])
+def test_a_restored_trainer_goes_on_bit_for_bit(variant):
+    values = {"eval_every": 2, "picture_every": 2, "first_order_until": 4, "multi_step_until": 6}
+    whole = trainer(setup={"variant": variant}, **values)
+    last(whole, 3)
+    whole.change({"inner_lr": 0.07, "shots": 3})
+    whole.change({"outer_lr": 2e-3}, rebase=True)
+    measured(whole, 1)
+    state = copied(whole.state())
+    expected = measured(whole, 4)
+    resumed = trainer(setup={"variant": variant}, **values)
+    resumed.step()
+    assert resumed.restore(state) is None
+    assert resumed.iteration == 4
+    assert measured(resumed, 4) == expected
+    first, second = whole.state(), resumed.state()
+    assert json.dumps(first.numbers) == json.dumps(second.numbers)
+    for one, other in ((first.weights, second.weights), (first.tensors, second.tensors)):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    first, second = measured(trainer(), 2), measured(trainer(), 2)
+    assert first == second
+    assert measured(trainer(setup={"seed": 2}), 2) != first
+
+
+# -- memory -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factors", [True, False])
+def test_the_estimate_is_what_autograd_keeps(factors):
+    maml = trainer(hidden_sizes=(200, 200), inner_steps=4, meta_batch_size=2)
+    loop = maml.inner_loop()
+    loop.factors = factors
+    h = maml.settings.values
+    found = memory.check_memory(loop, maml.parameters, maml.training_tasks, h, False).needed
+    tasks = maml.training_tasks.sample_tasks(2, torch.Generator())
+    kept = memory._kept(loop, maml.parameters, tasks, 4, second_order=True)
+    shared = 4 * sum(p.nbytes for p in maml.parameters.values())
+    assert found - shared == pytest.approx(kept, rel=0.25)
+
+
+def test_what_does_not_fit_is_refused_with_what_would(monkeypatch):
+    maml = trainer(inner_steps=2)
+    assert maml.step().events[0].startswith("memory: about ")
+    monkeypatch.setattr(memory, "_available", lambda device: 2 * maml.memory.needed)
+    instead = (
+        r"inner_steps = 100: memory: about .* are free; use --variant fomaml or first_order_until = .*fewer"
+    )
+    with pytest.raises(TrainingError, match=instead):
+        trainer(inner_steps=100)
+    with pytest.raises(InvalidValue, match=instead):
+        maml.change({"inner_steps": 100})
+    assert maml.settings.values.inner_steps == SMALL["inner_steps"]
+    trainer(setup={"variant": "fomaml"}, inner_steps=100)
+
+
+def test_bad_set_ups_are_named():
+    with pytest.raises(TrainingError, match="device = tpu: must be cpu, cuda"):
+        trainer(setup={"device": "tpu"})
+    with pytest.raises(TrainingError, match="ways = 5: must be 2"):
+        trainer(ways=5)
