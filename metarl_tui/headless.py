@@ -136,8 +136,9 @@ class _Report:
             for key in self.entry.charts[:4]
             if key in self.values
         ]
-        if "time/fps" in self.values:
-            shown.append(f"{short_number(self.values['time/fps'])} steps/s")
+        for key in ("time/fps", "time/iterations_per_second"):
+            if key in self.values:
+                shown.append(f"{short_number(self.values[key])} {metric(key).unit}")
         return "  ".join(shown)
 
     def introduce(self) -> None:

@@ -9,7 +9,8 @@ PROGRAM = "metarl-tui"
 COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Train": {
         "train": ("train:train", "TRAINER", "start a run and open its screen"),
-        "evaluate": ("evaluate:evaluate", "RUN", "measure the greedy policy of a checkpoint"),
+        "evaluate": ("evaluate:evaluate", "RUN", "measure what a checkpoint is worth"),
+        "adapt": ("adapt:adapt", "RUN --data FILE.csv", "teach a run of maml a new task"),
     },
     "Watch": {
         "open": ("screens:open_run", "RUN", "the screen of a run, live or ended"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import orjson
 
 from metarl_tui.changes import check_run_changes
 from metarl_tui.commands import PROGRAM
@@ -114,6 +116,30 @@ def hint(line: str) -> None:
 def say(line: str, *, err: bool = False) -> None:
     """Print one line, free of control characters."""
     click.echo(clean(line, 2_000), err=err)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """``rows`` as lines, every column as wide as what is in it and set to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def json_text(value: Any) -> str:
+    """``value`` as indented JSON. JSON has no NaN: it is written as the journal writes it."""
+    return orjson.dumps(_finite(value), option=orjson.OPT_INDENT_2).decode()
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _finite(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+    return value
 
 
 def parse_changes(pairs: Iterable[str], *settings: object) -> dict[str, Value]:

@@ -94,7 +94,8 @@ def table(rows: list[list[str]]) -> list[str]:
 def list_command(runs_dir: Path, json: bool) -> None:
     """List the runs, newest first, each by the last part of its id.
 
-    "best" is the best value of what the trainer aims at (PPO: the greedy policy's mean return).
+    "best" is the best value of what the trainer aims at (PPO: the greedy policy's mean return, MAML: the loss
+    on held-out tasks).
     """
     rows = [row_of(folder) for folder in list_runs(runs_dir)]
     if json:

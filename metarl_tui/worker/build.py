@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, cast
 
 from metarl_tui.runs.folder import RunConfig, RunError
@@ -28,6 +29,8 @@ def build_trainer(config: RunConfig, decisions: Mapping[str, Any] | None = None)
     if entry is None:
         raise RunError(f"trainer = {config.trainer}: this version knows {', '.join(TRAINERS)}")
     setup: Any = make_settings(entry.setup, {**config.setup, **(decisions or {})})
+    if data_of(config):
+        setup.data = data_of(config)
     hyperparameters: Any = make_settings(entry.hyperparameters, config.hyperparameters)
     module, _, name = entry.implementation.partition(":")
     return cast(Trainer, getattr(importlib.import_module(module), name)(setup, hyperparameters))
@@ -37,6 +40,13 @@ def find_environments_of(config: RunConfig) -> None:
     """Let ``package.module:Class`` be found in the folder where the run was begun, after all else."""
     if config.working_folder and config.working_folder not in sys.path:
         sys.path.append(config.working_folder)
+
+
+def data_of(config: RunConfig) -> str:
+    """The set-up's ``data``; a relative path is taken from where the run was begun, if it is there."""
+    data = str(config.setup.get("data", ""))
+    there = Path(config.working_folder) / data
+    return str(there) if data and there.exists() else data
 
 
 def versions() -> dict[str, str]:

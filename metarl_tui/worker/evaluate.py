@@ -1,32 +1,63 @@
-"""Measuring what a run has learned, from one of its checkpoints; nothing of the run changes."""
+"""Measuring and using what a run has learned, from one of its checkpoints; nothing of the run changes."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from metarl_tui.runs.folder import RunError, RunFolder
-from metarl_tui.worker.build import find_environments_of
+from metarl_tui.worker.build import data_of, find_environments_of
 from trainers.declarations import InvalidValue
 from trainers.trainer import TrainingError
 
+if TYPE_CHECKING:
+    from trainers.few_shot import Learner
 
-def evaluate_checkpoint(folder: RunFolder, episodes: int, at: int | None = None) -> dict[str, Any]:
-    """Play ``episodes`` episodes with the greedy policy of the newest checkpoint, or the newest up to ``at``.
+Progress = Callable[[str], None]
 
-    The normaliser is frozen, and the episodes begin as the run's own evaluations do. Raises
-    :class:`RunError` when there is no good checkpoint or the environment can't be made.
+
+def evaluate_checkpoint(
+    folder: RunFolder, options: Mapping[str, Any], at: int | None, progress: Progress
+) -> dict[str, Any]:
+    """What the newest checkpoint, or the newest up to ``at``, is worth, as JSON values (and NaN).
+
+    ``options`` are those of the run's trainer, see :func:`_play` and :func:`_adapt`; ``progress`` hears what
+    is being done. Raises :class:`RunError` when there is no good checkpoint, or when the environment or the
+    tasks can't be had.
     """
     find_environments_of(folder.config)
+    try:
+        return {"run": folder.id, **_EVALUATIONS[folder.config.trainer](folder, at, progress, **options)}
+    except (TrainingError, InvalidValue) as error:
+        raise RunError(str(error)) from error
+
+
+def learner_of(folder: RunFolder, at: int | None = None) -> Learner:
+    """What a run of maml has learned by its newest checkpoint, or the newest up to ``at``.
+
+    Raises :class:`RunError` when there is no good one.
+    """
+    import torch
+
+    from trainers.few_shot import load_learner
+
+    try:
+        learner = load_learner(folder.path, at=at)
+    except TrainingError as error:
+        raise RunError(str(error)) from error
+    torch.set_num_threads(learner.setup.threads)
+    return learner
+
+
+def _play(folder: RunFolder, at: int | None, progress: Progress, *, episodes: int) -> dict[str, Any]:
+    """PPO: episodes of the greedy policy, which begin as the run's own evaluations; nothing is learned."""
     from trainers.load import load_policy
     from trainers.randomness import seed_for
 
-    try:
-        policy = load_policy(folder.path, at=at)
-        played = policy.evaluate(episodes, seed_for(policy.setup.seed, "evaluation"))
-    except (TrainingError, InvalidValue) as error:
-        raise RunError(str(error)) from error
+    policy = load_policy(folder.path, at=at)
+    progress(f"playing {episodes} episodes")
+    played = policy.evaluate(episodes, seed_for(policy.setup.seed, "evaluation"))
     return {
-        "run": folder.id,
         "iteration": policy.iteration,
         "episodes": len(played.returns),
         "return_mean": float(played.returns.mean()),
@@ -35,3 +66,24 @@ def evaluate_checkpoint(folder: RunFolder, episodes: int, at: int | None = None)
         "return_max": float(played.returns.max()),
         "length_mean": float(played.lengths.mean()),
     }
+
+
+def _adapt(
+    folder: RunFolder,
+    at: int | None,
+    progress: Progress,
+    *,
+    tasks: int,
+    shots: int | None,
+    steps: int,
+    data: str | None,
+) -> dict[str, Any]:
+    """MAML: adaptation to held-out tasks, beside what one would do without meta-learning."""
+    from trainers.meta_evaluation import evaluate_learner
+
+    learner = learner_of(folder, at)
+    where = data_of(folder.config) if data is None else data
+    return evaluate_learner(learner, tasks=tasks, shots=shots, steps=steps, data=where, progress=progress)
+
+
+_EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"ppo": _play, "maml": _adapt}

@@ -221,9 +221,11 @@ def test_evaluate_prints_and_refuses(invoke: Any, make_run: Any, monkeypatch: py
 
     asked = []
 
-    def evaluate_checkpoint(folder: RunFolder, episodes: int, at: int | None) -> dict[str, Any]:
-        asked.append((folder.id, episodes, at))
-        return {"iteration": 3, "episodes": episodes, "return_mean": 487.5, "return_std": float("nan")}
+    def evaluate_checkpoint(
+        folder: RunFolder, options: dict[str, Any], at: int | None, progress: Any
+    ) -> dict[str, Any]:
+        asked.append((folder.id, options, at))
+        return {"iteration": 3, **options, "return_mean": 487.5, "return_std": float("nan")}
 
     module = types.ModuleType("metarl_tui.worker.evaluate")
     module.evaluate_checkpoint = evaluate_checkpoint  # type: ignore[attr-defined]
@@ -234,7 +236,7 @@ def test_evaluate_prints_and_refuses(invoke: Any, make_run: Any, monkeypatch: py
     assert "return_mean  488" in invoke("evaluate", folder.id).stdout
     page = json.loads(invoke("evaluate", folder.id, "--episodes", "20", "--at", "3", "--json").stdout)
     assert (page["return_mean"], page["return_std"]) == (487.5, "nan")
-    assert asked == [(folder.id, 100, None), (folder.id, 20, 3)]
+    assert asked == [(folder.id, {"episodes": 100}, None), (folder.id, {"episodes": 20}, 3)]
     refused = invoke("evaluate", folder.id, "--episodes", "0")
     assert refused.stderr.startswith("error: episodes = 0: must be a whole number from 1")
     negative = invoke("evaluate", folder.id, "--at", "-1")
