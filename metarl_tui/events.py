@@ -27,6 +27,16 @@ class Event:
     text: str
     record: Record
 
+    @property
+    def said_elsewhere(self) -> bool:
+        """Whether another event says the same: after an applied pause comes *paused: asked by …*."""
+        if self.kind == "status":
+            again = self.record.get("state") == "started" and self.iteration > 0
+            return again or self.record.get("state") in ("starting", "running")
+        if self.kind != "control" or self.record.get("result") != "applied":
+            return False
+        return self.record.get("action") in ("pause", "stop", "save")
+
 
 @dataclass(frozen=True)
 class Marker:
@@ -58,7 +68,8 @@ def _symbols() -> dict[str, str]:
 
 def _short(value: object) -> str:
     """``0.2`` as ``.2``: a marker's label has little room."""
-    text = clean(format_value(value), 24)
+    rounded = float(f"{value:.3g}") if isinstance(value, float) else value
+    text = clean(format_value(rounded), 24)
     return text[1:] if text.startswith("0.") else text
 
 
@@ -83,10 +94,14 @@ def describe(kind: EventKind, record: Record) -> str:
                 f"{_symbols().get(name, name)} {format_value(old)} → {format_value(new)}"
                 for name, (old, new) in changes_of(record).items()
             )
+            if not what and record.get("action") == "resume" and record.get("result") == "applied":
+                return clean(f"goes on: asked by {record.get('by') or 'nobody known'}")
             return clean(f"{what or record.get('action', 'request')} {record.get('result', '')}{why}")
         case "checkpoint":
             reason = _REASONS.get(str(record.get("reason")))
             return f"checkpoint, {reason}" if reason else "checkpoint"
+        case "status" if record.get("refused"):
+            return clean(f"could not go on: {record['refused']}")
         case "status":
             return clean(f"{record.get('state', 'unknown')}{why}")
         case "note":

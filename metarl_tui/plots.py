@@ -58,6 +58,29 @@ def chart(tape: Tape, key: str, width: int, height: int, *, colour: bool = False
     return text.rstrip("\n")
 
 
+def steps_chart(
+    curves: Sequence[Sequence[float]], width: int, height: int, inks: Sequence[str], *, ascii: bool = False
+) -> str:
+    """Values by step of an adaptation, beginning before the first; a curve each in plotext's ``inks``.
+
+    Values that are not finite are left out; the empty string when none is left. The inks are escape
+    sequences in the text.
+    """
+    points = [[(step, value) for step, value in enumerate(curve) if math.isfinite(value)] for curve in curves]
+    values = np.array([value for curve in points for _, value in curve])
+    if not len(values):
+        return ""
+    figure = _figure(width, height)
+    _axes(figure, np.array([0, max(len(curve) for curve in curves) - 1]), values)
+    for curve, ink in zip(points, inks, strict=True):
+        if curve:
+            marker = _marker(ink, "*" if ascii else "braille")
+            steps, heights = zip(*curve, strict=True)
+            figure.draw(figure.signal(list(steps), list(heights), marker=marker).lines(len(curve) > 1))
+    text: str = figure.build().string(colorless=False)
+    return text.rstrip("\n")
+
+
 def _title(key: str, values: npt.NDArray[np.float64], missing: int) -> str:
     described = metric(key)
     unit = f" {described.unit}" if described.unit else ""
@@ -119,7 +142,7 @@ def _ink(colour: str) -> Any:
     return plotext.pixel(foreground=colour, background="default")
 
 
-def _marker(colour: str) -> Any:
+def _marker(colour: str, kind: str = "braille") -> Any:
     import plotext
 
-    return plotext.marker("braille", pixel=_ink(colour))
+    return plotext.marker(kind, pixel=_ink(colour))

@@ -23,6 +23,9 @@ Ints: TypeAlias = npt.NDArray[np.int32]
 
 ENDED = frozenset({"failed", "stopped", "finished"})
 _TIME = "\0time"
+_MOST_PICTURES = 1000  # When there are more, every other one is let go.
+_LARGEST = 2**31 - 2
+"""The largest iteration that is taken; one more still fits into 32 bits."""
 
 
 class _Column:
@@ -80,6 +83,7 @@ class Tape:
         self._events: list[Event] = []
         self._markers: list[Marker] = []
         self._outcomes: dict[str, Record] = {}
+        self._pictures: list[tuple[int, Record]] = []
         self._rate: tuple[int, float] = (-1, 0.0)
 
     # -- reading records --------------------------------------------------------------------------
@@ -91,7 +95,7 @@ class Tape:
         for record in records:
             count += 1
             iteration, kind = record.get("iteration"), record.get("kind")
-            if not isinstance(iteration, int) or not 0 <= iteration < 2**31:
+            if not isinstance(iteration, int) or not 0 <= iteration <= _LARGEST:
                 continue
             if kind == "metrics":
                 values = record.get("values")
@@ -100,6 +104,8 @@ class Tape:
                     iterations, lines = rows.setdefault((*values, _TIME), ([], []))
                     iterations.append(iteration)
                     lines.append([*values.values(), record.get("time")])
+            elif kind == "picture":
+                self._add_picture(iteration, record.get("picture"))
             elif kind in EVENT_KINDS:
                 if kind == "resumed":
                     self._append(rows)
@@ -128,7 +134,7 @@ class Tape:
     def _add_event(self, kind: EventKind, iteration: int, record: Record) -> None:
         if kind == "resumed":
             start = record.get("from")
-            self._drop_above(start if isinstance(start, int) else iteration)
+            self._drop_above(min(start, _LARGEST) if isinstance(start, int) else iteration)
         elif kind == "status":
             self.status = record
             if record.get("state") == "started":
@@ -143,11 +149,20 @@ class Tape:
                     self._markers.insert(place, marker)
         self._events.append(Event(iteration, kind, describe(kind, record), record))
 
+    def _add_picture(self, iteration: int, picture: object) -> None:
+        kept = self._pictures
+        if isinstance(picture, dict) and (not kept or kept[-1][0] < iteration):
+            if len(kept) >= _MOST_PICTURES:
+                del kept[1::2]
+            kept.append((iteration, picture))
+
     def _drop_above(self, iteration: int) -> None:
         """What stood above the checkpoint that a run was resumed from did not happen to its weights."""
         for column in self._columns.values():
             column.size = column.index(iteration) + 1
         self._last = min(self._last, iteration)
+        while self._pictures and self._pictures[-1][0] > iteration:
+            self._pictures.pop()
         self._events = [
             event for event in self._events
             if event.iteration <= iteration or event.kind not in ("checkpoint", "note")
@@ -192,6 +207,11 @@ class Tape:
     def time_at(self, iteration: int) -> float | None:
         """Unix time at which the row at or before ``iteration`` was written."""
         return self.value_at(_TIME, iteration)
+
+    def picture_at(self, iteration: int) -> tuple[int, Record] | None:
+        """The newest picture at or before ``iteration``, as journaled, and the iteration that drew it."""
+        place = bisect_right(self._pictures, iteration, key=lambda one: one[0])
+        return self._pictures[place - 1] if place else None
 
     @property
     def seconds_per_iteration(self) -> float:

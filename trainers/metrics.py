@@ -12,7 +12,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured quantity. ``band`` names the metrics that bound its mean (minimum, maximum)."""
+    """One measured quantity.
+
+    ``band`` names the metrics that bound its mean (minimum, maximum); ``beside`` names one that it is to be
+    seen against: the same before adapting.
+    """
 
     key: str
     title: str
@@ -22,6 +26,7 @@ class Metric:
     healthy: tuple[float, float] | None = None
     source: str = ""
     band: tuple[str, str] | None = None
+    beside: str = ""
 
 
 _PPO_DETAILS = "Huang et al. 2022, The 37 Implementation Details of PPO"
@@ -102,6 +107,7 @@ _ROWS = (
         "loss after adapting",
         "mean query loss of the batch's tasks after the last inner step",
         better="lower",
+        beside="meta/loss_pre",
     ),
     Metric("meta/loss_post_median", "loss after, median", "median over the batch's tasks", better="lower"),
     Metric(
@@ -115,6 +121,7 @@ _ROWS = (
         "accuracy after adapting",
         "share of the batch's queries, after the last inner step",
         better="higher",
+        beside="meta/accuracy_pre",
     ),
     Metric(
         "meta/adaptation_gain", "adaptation gain", "loss before adapting − loss after it", better="higher"
@@ -144,6 +151,7 @@ _ROWS = (
         "held-out loss after",
         "mean query loss of the held-out tasks after adapting",
         better="lower",
+        beside="meta_test/loss_pre",
     ),
     Metric(
         "meta_test/loss_post_median",
@@ -162,6 +170,7 @@ _ROWS = (
         "held-out accuracy after",
         "share of the held-out tasks' queries, after adapting",
         better="higher",
+        beside="meta_test/accuracy_pre",
     ),
     Metric(
         "meta_test/adaptation_gain", "held-out gain", "loss before adapting − loss after it", better="higher"

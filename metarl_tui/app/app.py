@@ -12,12 +12,14 @@ from rich.console import RenderableType
 from textual._compositor import ChopsUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding
+from textual.events import Event, Key
 from textual.screen import Screen
 from textual.theme import Theme
 
 from metarl_tui.app import colours
 from metarl_tui.app.commands import commands, parsed
 from metarl_tui.app.farewell import farewell
+from metarl_tui.app.garbage import Garbage
 from metarl_tui.app.screens.base import CommandScreen
 from metarl_tui.app.screens.home import HomeScreen
 from metarl_tui.app.screens.run import RunScreen
@@ -76,6 +78,7 @@ class MetarlApp(App[None]):
         self.ascii_only = ascii
         self.lines: list[str] = []
         self.exit_code = 0
+        self.garbage = Garbage()
         self._first = RunScreen(run, replay=replay, speed=speed) if run else None
         self._launch = launch
         self._launches: dict[RunFolder, Starting] = {run: launch} if run and launch else {}
@@ -123,6 +126,12 @@ class MetarlApp(App[None]):
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._end_by, number)
         self.set_interval(_START_CHECK_SECONDS, self._check_launches)
+        self.set_interval(1.0, self.garbage.tick)
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key):
+            self.garbage.typed()
+        await super().on_event(event)
 
     def launching(self, folder: RunFolder) -> bool:
         """Whether a worker of this run was started from here and has not begun."""
@@ -137,6 +146,7 @@ class MetarlApp(App[None]):
             try:
                 if launch.check() == "started":
                     del self._launches[folder]
+                    self._say(folder, "", colours.DIM)
             except RunError as error:
                 del self._launches[folder]
                 self._not_started(folder, launch, str(error))
@@ -147,8 +157,15 @@ class MetarlApp(App[None]):
             self.lines = [why]
             self.exit_code = 2
             self.exit(return_code=2)
-        elif (screen := self.run_screen) is not None and screen.folder == folder:
-            screen.answer.say(why, colours.BROKEN)
+        else:
+            self._say(folder, f"not started: {why}", colours.BROKEN)
+
+    def _say(self, folder: RunFolder, text: str, colour: str) -> None:
+        """Say on the screen of a run how its start went, and let its keys follow."""
+        screen = self.run_screen
+        if screen is not None and screen.folder == folder and screen.is_mounted:
+            screen.answer.say(text, colour)
+            screen.paint()
 
     # -- ending -----------------------------------------------------------------------------------
 
@@ -222,6 +239,7 @@ def run_app(
     app = MetarlApp(
         runs_dir, run=run, launch=launch, replay=replay, speed=speed, refresh=refresh, ascii=ascii
     )
+    app.garbage.start()
     app.run(mouse=mouse)
     if app._exception is not None or (app.return_code == 1 and app.exit_code == 0):
         return CRASHED, app.lines

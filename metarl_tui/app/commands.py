@@ -66,6 +66,8 @@ COMMANDS: tuple[Command, ...] = (
             "the charts before or after these", 5,
             "charts", palette=False),
     Command("run", "page(1)", ("right_square_bracket",), "", "", "", group="charts", palette=False),
+    Command("run", "view", ("v",), "v", "view",
+            "the adaptation as a picture, then its loss by inner step, then neither", 5, "screen"),
     Command("run", "log", ("l",), "l", "log", "follow what the worker prints", 11, "screen"),
     Command("run", "help", ("question_mark",), "?", "help", "what the keys do", 6, "screen"),
     Command("run", "back", ("escape",), "esc", "back", "back to where you came from", 10, "screen"),

@@ -24,6 +24,9 @@ from metarl_tui.tape import Playhead, Tape
 SLICE_BYTES = 1 << 20
 _LOOK_SECONDS = 1.0
 _RECENT_ROWS = 24
+_DOUBT = 0.02
+"""Share of the iterations to come by which a forecast of their number may be off before it is made anew."""
+_MOST_ITERATIONS = 10**9
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Follower:
         self._observer = Observer(folder)
         self._next_look = 0.0
         self._slices = 0
+        self._total: int | None = None
 
     def _blank(self) -> Tape:
         return Tape({**self.config.hyperparameters, **self.config.options})
@@ -89,7 +93,7 @@ class Follower:
             self._next_look = now + _LOOK_SECONDS
             standing = self._observer.observe()
         alive = standing.alive if standing else bool(self.standing and self.standing.alive)
-        queued = pending(self.folder) if alive else []
+        queued = pending(self.folder, only_look=True) if alive else []
         return Glimpse(records, self._reader.restarted, self._reader.at_end, standing, queued, trouble)
 
     def take(self, glimpse: Glimpse) -> bool:
@@ -133,14 +137,15 @@ class Follower:
         """Whether no worker trains this run any more."""
         return self.standing is not None and self.state in OVER
 
-    def moment(self, playhead: Playhead) -> Moment:
-        """The header's view of the playhead's moment."""
+    def moment(self, playhead: Playhead, *, starting: bool = False) -> Moment:
+        """The header's view of the playhead's moment; ``starting``: a worker is on its way."""
         tape, config = self.tape, self.config
         iteration = playhead.iteration
         at_end = iteration >= tape.last
         state = self.state if at_end else tape.state_at(iteration)
-        values = tape.hyperparameters_at(None if at_end else iteration)
-        total = total_iterations(tape, values, iteration)
+        if starting and at_end and self.over:
+            state = "starting"
+        self._total = total = total_iterations(tape, tape.hyperparameters_at(), self._total)
         seconds = seconds_between_rows(tape, iteration)
         speed = tape.value_at("time/fps", iteration)
         seed = config.setup.get("seed")
@@ -152,7 +157,7 @@ class Follower:
             seed=seed if isinstance(seed, int) else None,
             state=state,
             why=self.standing.why
-            if at_end and self.standing and state not in ("running", "finished")
+            if at_end and self.standing and state not in ("running", "finished", "starting")
             else "",
             iteration=iteration,
             total=total,
@@ -164,14 +169,31 @@ class Follower:
         )
 
 
-def total_iterations(tape: Tape, values: Mapping[str, Any], iteration: int) -> int | None:
-    """How many iterations the run will have with the ``values`` in force, if that can be told."""
-    total, steps = values.get("total_steps"), tape.value_at("time/steps", iteration)
-    if isinstance(values.get("iterations"), int):
-        return int(values["iterations"])
-    if isinstance(total, int | float) and iteration and steps and math.isfinite(steps) and steps > 0:
-        return max(math.ceil(total * iteration / steps - 1e-9), iteration)
-    return None
+def total_iterations(tape: Tape, values: Mapping[str, Any], before: int | None = None) -> int | None:
+    """How many iterations the run will have with the ``values`` in force, if that can be told.
+
+    Iterations may take steps that differ in number, so this is a forecast from the newest ones; the one
+    made ``before`` stands while it is as good as the new one.
+    """
+    last, iterations, total = tape.last, values.get("iterations"), values.get("total_steps")
+    if tape.status is not None and tape.status.get("state") == "finished" and last:
+        return last
+    if isinstance(iterations, int):
+        return max(iterations, last)
+    if not isinstance(total, int | float) or not last:
+        return None
+    first = max(tape.first, last - max(_RECENT_ROWS, last // 4))
+    steps, earlier = tape.value_at("time/steps", last), tape.value_at("time/steps", first)
+    if not steps or not earlier or not math.isfinite(steps) or not math.isfinite(earlier):
+        return None
+    rate = (steps - earlier) / (last - first) if steps > earlier else steps / last
+    remaining = max(total - steps, 0) / rate if rate > 0 else math.inf
+    if remaining > _MOST_ITERATIONS:
+        return None
+    forecast = last + math.ceil(remaining - 1e-9)
+    if before is not None and before >= last and abs(before - forecast) <= 1 + _DOUBT * remaining:
+        return before
+    return forecast
 
 
 def seconds_between_rows(tape: Tape, iteration: int) -> float | None:

@@ -78,7 +78,8 @@ def dot_columns(
     ``low`` and ``high`` widen the band. The line is averaged over ``smooth`` columns to either side, but
     not across the iterations in ``breaks``.
     """
-    edges = np.ceil(first + per_dot * np.arange(dots + 1) - 1e-9).astype(np.int32)
+    edges = np.ceil(first + per_dot * np.arange(dots + 1) - 1e-9)
+    edges = np.minimum(edges, np.iinfo(np.int32).max).astype(np.int32)  # as the tape's, or all are converted
     faults = np.zeros(dots)
     points = _split_faults(points, edges, faults)
     full, starts, counts = _groups(points, edges)
@@ -201,6 +202,17 @@ def draw(columns: Columns, axis: ValueAxis, *, dim_after: int | None = None, asc
     return Raster(codes, tones)
 
 
+def behind(front: Raster, back: Raster, *, ascii: bool = False) -> Raster:
+    """``back`` as a dim curve behind ``front``: it shows wherever the bright line is not."""
+    drawn = back.tones != BLANK
+    free = drawn & (front.tones == BLANK)
+    codes = np.where(free, back.codes, front.codes).astype(np.uint32)
+    shared = drawn & (front.tones == DIM)
+    # Braille cells of one tone hold the dots of both.
+    codes[shared] = back.codes[shared] if ascii else codes[shared] | back.codes[shared]
+    return Raster(codes, np.where(free, DIM, front.tones).astype(np.uint8))
+
+
 def _rows(low: Array, high: Array, axis: ValueAxis) -> tuple[Array, Array]:
     """Dot rows, counted from the top, of the upper and lower end in each column; -1 where there is none."""
     height = axis.rows * 4
@@ -238,6 +250,15 @@ def _ascii_codes(bits: Array, on_line: Bools) -> Array:
         np.uint32
     )
     return codes
+
+
+def braille(dots: Bools, *, ascii: bool = False) -> npt.NDArray[np.uint32]:
+    """Codes of the cells that show ``dots``, 4 × 2 to a cell."""
+    bits = _cells(dots, dots.shape[0] // 4, dots.shape[1] // 2)
+    if ascii:
+        return _ascii_codes(bits, bits > 0).astype(np.uint32)
+    codes: npt.NDArray[np.uint32] = np.where(bits > 0, bits.astype(np.uint32) + _BRAILLE, _SPACE)
+    return codes.astype(np.uint32)
 
 
 def row_text(codes: Array) -> str:

@@ -36,4 +36,7 @@ async def _screenshot(folder: RunFolder, width: int, height: int, at: int | None
             await asyncio.sleep(0.02)
         screen.show_iteration(at)
         await pilot.pause()
+        assert screen.grid is not None
+        screen.grid.settle()
+        await pilot.pause()
         return app.export_screenshot(title=f"metarl-tui {folder.title}")

@@ -77,7 +77,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: fl
     while not condition():
         assert time.monotonic() < end, text(pilot)
         await asyncio.sleep(0.02)
-        await pilot.pause()
+    await pilot.pause()
 
 
 def text(pilot: Pilot[None]) -> str:

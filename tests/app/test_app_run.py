@@ -28,8 +28,8 @@ async def test_follows_a_live_run(tmp_path: Path, live: LiveRun) -> None:
         await until(pilot, lambda: "iteration 60" in text(pilot))
         assert "● running" in lines(pilot)[0]
         assert "live  60" in text(pilot)
-        for title in ("return", "episode length", "clip fraction", "approx KL", "steer", "journal"):
-            assert title in text(pilot)
+        titles = ("return", "episode length", "clip fraction", "approx KL", "steer", "journal")
+        await until(pilot, lambda: all(title in text(pilot) for title in titles))
         assert "p pause" in lines(pilot)[-1]
         assert "leave, it goes on" in lines(pilot)[-1]
         live.train(10)

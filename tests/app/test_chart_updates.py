@@ -1,4 +1,4 @@
-"""Cropped updates leave the terminal with the same screen as whole ones."""
+"""Thrifty, cropped updates leave the terminal with the same screen as whole ones, also below a panel."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from fake_runs import HYPERPARAMETERS, run_records
 from rich.console import Console
 from textual._compositor import ChopsUpdate, CompositorUpdate
 from textual.app import App, ComposeResult
+from textual.widgets import Static
 
-from metarl_tui.app.updates import CroppedUpdate
+from metarl_tui.app.updates import CroppedUpdate, ThriftyCompositor
 from metarl_tui.app.widgets.chart_grid import ChartGrid
 from metarl_tui.app.widgets.tape_bar import TapeBar
 from metarl_tui.tape import Playhead, Tape
@@ -21,7 +22,11 @@ from trainers.hyperparameters import TRAINERS
 class Screen(App[None]):
     """Charts and tape, written to a terminal that remembers what it shows."""
 
-    CSS = "TapeBar { dock: bottom; }"
+    CSS = """
+    Screen { layers: below above; }
+    TapeBar { dock: bottom; }
+    #over { layer: above; dock: right; width: 17; height: 9; offset: -5 3; background: red; }
+    """
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__()
@@ -34,6 +39,11 @@ class Screen(App[None]):
     def compose(self) -> ComposeResult:
         yield self.grid
         yield self.bar
+        yield Static("over", id="over")
+
+    def on_mount(self) -> None:
+        self.screen._compositor = ThriftyCompositor()
+        self.screen.refresh(layout=True)
 
     def _display(self, screen: Any, renderable: Any) -> None:
         if not isinstance(renderable, CompositorUpdate):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual.screen import Screen
 
 from metarl_tui.app.commands import Command, Place, commands, parsed
+from metarl_tui.app.updates import ThriftyCompositor
 from metarl_tui.app.widgets.answer import Answer
 from metarl_tui.app.widgets.footer import KeysFooter
 
@@ -19,6 +20,10 @@ class CommandScreen(Screen[None]):
 
     place: ClassVar[Place]
     AUTO_FOCUS = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = ThriftyCompositor()
 
     @property
     def metarl(self) -> MetarlApp:

@@ -33,11 +33,12 @@ from trainers.hyperparameters import TRAINERS
 if TYPE_CHECKING:
     from metarl_tui.app.follow import Follower
     from metarl_tui.app.widgets.chart_grid import ChartGrid
+    from metarl_tui.app.widgets.picture_panel import PicturePanel
     from metarl_tui.app.widgets.tape_bar import TapeBar
     from metarl_tui.tape import Event, Playhead, Tape
 
 _GUTTER = 2
-_JOURNAL_ROWS = 7
+_JOURNAL_ROWS, _FEWEST_SETTINGS = 7, 6
 _STATUS_COLUMNS = 20
 _MOST_EVENTS = 80
 _WIDE_FOOTER = 110
@@ -63,6 +64,7 @@ class RunScreen(TrainingScreen):
         self.playhead: Playhead | None = None
         self.grid: ChartGrid | None = None
         self.tape_bar: TapeBar | None = None
+        self.pictures: PicturePanel | None = None
         self._trouble = ""
         self._rests_at_end = False
         self.seen_alive = False
@@ -97,12 +99,19 @@ class RunScreen(TrainingScreen):
         self._arrange()
 
     def _arrange(self) -> None:
-        """Share the side panel's height between steering and journal, and the tape's row with its words."""
-        body = self.query_one("#body").size.height
+        """Share the side panel's height between its parts, and the tape's row with its words."""
+        room = self.query_one("#body").size.height - _JOURNAL_ROWS
         if self.has_class("-side"):
-            self.panel.styles.height = max(min(self.panel.height_wanted, body - _JOURNAL_ROWS), 4)
+            wanted = self.pictures.rows_wanted(self.side.content_size.width) if self.pictures else 0
+            fits = 0 < wanted < room - _FEWEST_SETTINGS
+            self.side.set_class(fits, "-picture")
+            if self.pictures is not None:
+                self.pictures.styles.height = wanted
+            self.panel.styles.height = max(min(self.panel.height_wanted, room - (wanted + 1) * fits), 4)
         else:
             self.panel.styles.height = "1fr"
+            if self.pictures is not None:
+                self.pictures.styles.height = "1fr"
         if self.tape_bar is not None:
             side = self.side.outer_size.width if self.has_class("-side") else _STATUS_COLUMNS
             self.tape_bar.status_width = side
@@ -116,9 +125,13 @@ class RunScreen(TrainingScreen):
         assert self.follower is not None
         period = 1 / self.metarl.refresh_rate
         painted = before = time.monotonic()
+        settled = False
         while True:
             glimpse = await asyncio.to_thread(self.follower.look)
             changed = self.follower.take(glimpse)
+            if self.follower.complete and not settled:
+                settled = True
+                self.metarl.garbage.loaded()
             now = time.monotonic()
             changed |= self._advance(now - before)
             before = now
@@ -131,6 +144,7 @@ class RunScreen(TrainingScreen):
     async def _mount_charts(self) -> None:
         from metarl_tui.app.follow import Follower
         from metarl_tui.app.widgets.chart_grid import ChartGrid
+        from metarl_tui.app.widgets.picture_panel import PicturePanel
         from metarl_tui.app.widgets.tape_bar import TapeBar
         from metarl_tui.tape import Playhead
 
@@ -142,6 +156,8 @@ class RunScreen(TrainingScreen):
         self.tape_bar = TapeBar(ascii=self.metarl.ascii_only)
         await self.query_one("#charts").mount(self.grid)
         await self.query_one("#tape").mount(self.tape_bar)
+        self.pictures = PicturePanel(ascii=self.metarl.ascii_only)
+        await self.side.mount(self.pictures, after=self.panel)
         self._arrange()
 
     def _advance(self, seconds: float) -> bool:
@@ -172,9 +188,11 @@ class RunScreen(TrainingScreen):
         if self.follower is None or self.playhead is None or self.grid is None or self.tape_bar is None:
             return
         follower, playhead, tape = self.follower, self.playhead, self.follower.tape
-        self.query_one(Header).show(follower.moment(playhead))
+        starting = self.metarl.launching(self.folder)
+        self.query_one(Header).show(follower.moment(playhead, starting=starting))
         self.grid.update(tape, playhead)
         self.tape_bar.update(tape, playhead)
+        self._show_pictures(tape, playhead)
         at_end = playhead.iteration >= tape.last
         moment = None if at_end else playhead.iteration
         waiting = self.outbox.waiting(follower.queued, tape) if at_end else []
@@ -196,6 +214,13 @@ class RunScreen(TrainingScreen):
         self.query_one(JournalPanel).show(lines, has_log=self.folder.log.is_file())
         self._say_trouble()
         self.show_keys()
+
+    def _show_pictures(self, tape: Tape, playhead: Playhead) -> None:
+        assert self.pictures is not None
+        before = self.pictures.shown
+        self.pictures.show(tape, playhead.iteration)
+        if self.pictures.shown != before:
+            self._arrange()
 
     def _say_trouble(self) -> None:
         """Say once what is wrong with the journal."""
@@ -228,7 +253,10 @@ class RunScreen(TrainingScreen):
             case "steer" | "save" | "stop":
                 return command.label if follower.steerable else None
             case "restart":
-                return command.label if follower.state in ("stopped", "failed", "lost") else None
+                over = follower.state in ("stopped", "failed", "lost")
+                return command.label if over and not self.metarl.launching(self.folder) else None
+            case "view":
+                return command.label if self.pictures is not None and self.pictures.views else None
             case "page(-1)" | "page(1)":
                 return command.label if self.grid.pages > 1 else None
             case "zoom":
@@ -300,6 +328,23 @@ class RunScreen(TrainingScreen):
     def on_chart_grid_paged(self) -> None:
         self.show_keys()
 
+    def action_view(self) -> None:
+        """The next view of the adaptation; on a narrow screen the first one opens over the charts."""
+        if self.pictures is None:
+            return
+        beside = self.has_class("-side")
+        if beside or self.side.has_class("-view"):
+            self.pictures.turn()
+        elif self.panel.has_focus:
+            self.end_steering()
+        if not beside:
+            self.side.set_class(self.pictures.shown is not None, "-view")
+            self.side.remove_class("-open")
+            if self.pictures.shown is None:
+                self.pictures.turn()
+        self._arrange()
+        self.paint()
+
     def action_log(self) -> None:
         from metarl_tui.app.screens.log import LogScreen
 
@@ -321,15 +366,16 @@ def _import_charts() -> None:
     """Import what needs NumPy, in a thread, so that keys are answered meanwhile."""
     import metarl_tui.app.follow
     import metarl_tui.app.widgets.chart_grid
+    import metarl_tui.app.widgets.picture_panel
     import metarl_tui.app.widgets.tape_bar  # noqa: F401
 
 
 def _lines(happened: list[Event]) -> list[Line]:
-    """Events as lines; of automatic checkpoints in a row only the newest."""
+    """Events as lines, each thing once; of automatic checkpoints in a row only the newest."""
     lines: list[Line] = []
     plain = False
     for event in happened[-_MOST_EVENTS:]:
-        if event.kind == "status" and event.record.get("state") in ("starting", "running"):
+        if event.said_elsewhere:
             continue
         if plain and event.text == "checkpoint":
             lines.pop()

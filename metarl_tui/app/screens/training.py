@@ -12,6 +12,7 @@ from metarl_tui.app.outbox import Outbox, Reply
 from metarl_tui.app.screens.base import CommandScreen
 from metarl_tui.app.widgets.answer import Answer
 from metarl_tui.app.widgets.steer_panel import SteerPanel
+from metarl_tui.runs.files import shown
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.requests import Action
 
@@ -49,8 +50,13 @@ class TrainingScreen(CommandScreen):
 
     @property
     def laid_over(self) -> bool:
-        """Whether the steer panel lies over the charts."""
-        return self.side.has_class("-open") and not self.has_class("-side")
+        """Whether the steer panel or a picture lies over the charts."""
+        return bool(self.side.classes & {"-open", "-view"}) and not self.has_class("-side")
+
+    def without_path(self, error: RunError) -> str:
+        """What went wrong, in one line that has room for it: which run it is can be seen."""
+        path = shown(self.folder.path)
+        return str(error).replace(f"{path} may", "its folder may", 1).replace(f"{path}/", "", 1)
 
     def tell(self, reply: Reply) -> None:
         """Say what became of a request where the person looks: in the panel or in the answer line."""
@@ -72,7 +78,7 @@ class TrainingScreen(CommandScreen):
         try:
             self.tell(self.outbox.ask(action, changes, iteration_seconds=seconds))
         except RunError as error:
-            self.tell(Reply(str(error), BROKEN, bool(changes)))
+            self.tell(Reply(self.without_path(error), BROKEN, bool(changes)))
         self.paint()
 
     def action_pause(self) -> None:
@@ -94,14 +100,14 @@ class TrainingScreen(CommandScreen):
         try:
             self.metarl.restart(self.folder)
         except RunError as error:
-            self.answer.say(str(error), BROKEN)
+            self.answer.say(self.without_path(error), BROKEN)
         else:
-            self.answer.say("starting", ATTENTION)
+            self.answer.say("starting again from the newest good checkpoint", ATTENTION)
             self.to_newest()
 
     def action_steer(self) -> None:
         self.to_newest()
-        self.side.add_class("-open")
+        self.side.remove_class("-view").add_class("-open")
         self.panel.focus()
 
     def on_steer_panel_send(self, message: SteerPanel.Send) -> None:
@@ -115,8 +121,8 @@ class TrainingScreen(CommandScreen):
         self.end_steering()
 
     def end_steering(self) -> None:
-        """Leave the steer panel; one that was laid over the charts goes away."""
-        self.side.remove_class("-open")
+        """Leave the steer panel; what was laid over the charts goes away."""
+        self.side.remove_class("-open", "-view")
         if self.panel.has_focus:
             self.set_focus(None)
         self.answer.say("", DIM)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from textual.message import Message
 
 from metarl_tui.app.axes import ValueAxis, iterations_per_dot, value_axis
-from metarl_tui.app.raster import Columns, Points, dot_columns, draw
+from metarl_tui.app.raster import Columns, Points, behind, dot_columns, draw
 from metarl_tui.app.widgets import cells
 from metarl_tui.app.widgets.cells import Canvas, CellWidget
 from metarl_tui.tape import Tape
@@ -107,13 +108,17 @@ class Chart(CellWidget):
             tape.first, tape.last, iterations_per_dot(tape.first, tape.last, dots, settled=tape.ended)
         )
         columns = self._columns(tape, span, dots)
-        limits = columns.limits or (0.0, 0.0)
+        beside = self._beside(tape, span, dots)
+        drawn = [one.limits for one in (columns, beside) if one is not None and one.limits]
+        limits = (min(low for low, _ in drawn), max(high for _, high in drawn)) if drawn else (0.0, 0.0)
         self._axis = value_axis(*limits, rows, self._axis)
         if left and self.label_width > self.label_room:
             self.label_room = self.label_width
             return self.paint(width, height)
         after = None if self._live else span.cell(self._position)
         raster = draw(columns, self._axis, dim_after=after, ascii=self.ascii)
+        if beside is not None:
+            raster = behind(raster, draw(beside, self._axis, ascii=self.ascii), ascii=self.ascii)
         canvas.place(1, left, raster.codes, raster.tones)
         self._marks(canvas, span, left, bottom)
         self._frame(canvas, left, bottom)
@@ -133,6 +138,21 @@ class Chart(CellWidget):
             smooth=dots // 2 // _SMOOTHING + 1,
             breaks=[marker.iteration for marker in tape.markers],
         )
+
+    def _beside(self, tape: Tape, span: _Span, dots: int) -> Columns | None:
+        """The mean line of the metric that this one is seen against, without a band."""
+        key = metric(self.key).beside
+        if not key or not len(tape.series(key)[0]):
+            return None
+        columns = dot_columns(
+            Points(*tape.series(key)),
+            span.first,
+            span.per_dot,
+            dots,
+            smooth=dots // 2 // _SMOOTHING + 1,
+            breaks=[marker.iteration for marker in tape.markers],
+        )
+        return replace(columns, low=columns.line, high=columns.line, faults=np.zeros(dots))
 
     @property
     def _glyphs(self) -> _Glyphs:
@@ -177,6 +197,7 @@ class Chart(CellWidget):
             free = canvas.write(0, free + 1, described.unit, cells.FAINT)
         tone = cells.FAULT if value is not None and not np.isfinite(value) else cells.VALUE
         canvas.write(0, start_of_value, shown, tone)
+        start_of_value = self._title_beside(canvas, free, start_of_value)
         end = start_of_value - 2
         for column, label in sorted(labels, reverse=True):
             label = cells.in_ascii(label) if self.ascii else label
@@ -184,6 +205,18 @@ class Chart(CellWidget):
             if start >= free + 2 and start + len(label) > column - 2:
                 canvas.write(0, start, label, cells.STEERED)
                 end = start - 2
+
+    def _title_beside(self, canvas: Canvas, free: int, end: int) -> int:
+        """Left of the value the one that it is seen against: ``0.69 → 0.06``. The first column taken."""
+        key = metric(self.key).beside
+        value = self._tape.value_at(key, self._position) if key and self._tape is not None else None
+        if value is None:
+            return end
+        start = end - len(short_number(value)) - 3
+        if start < free + 2:
+            return end
+        canvas.write(0, canvas.write(0, start, short_number(value), cells.LABEL), " → ", cells.FAINT)
+        return start
 
     def _iterations(self, canvas: Canvas, span: _Span, left: int, row: int) -> None:
         """The first, the middle and the newest iteration, below where they are."""

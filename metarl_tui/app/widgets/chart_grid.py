@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Sequence
 
 from textual import events
 from textual.app import ComposeResult
 from textual.message import Message
+from textual.timer import Timer
 from textual.widget import Widget
 
 from metarl_tui.app.widgets.chart import SMALLEST_ROOM, Chart
@@ -17,10 +20,24 @@ _NARROWEST_CHART = 28
 _USUAL_HEIGHT = 12.5
 _THREE_COLUMNS, _TWO_COLUMNS = 160, 100
 """Widths of the whole screen from which there are so many columns of charts."""
+_TURN_SECONDS = 0.004
+_BREATH_SECONDS = 0.012
+"""Charts are drawn for so long at a time; then keys are answered and what was drawn is shown."""
+
+
+_DRAWN_WITH_OTHERS = frozenset(
+    key for row in METRICS.values() for key in (*(row.band or ()), row.beside) if key
+)
+_ELSEWHERE = re.compile(r"time/|.*/loss_step_\d+$")
+"""Metrics without a chart of their own: the header and the loss by inner step show them."""
 
 
 class ChartGrid(Widget):
-    """Charts of the given metrics, row by row; the last page is full as well, where there are enough."""
+    """Charts of the given metrics, row by row; the last page is full as well, where there are enough.
+
+    What is to be drawn waits in a queue that is worked off a few charts at a time, so that a key never
+    waits for a whole page of them.
+    """
 
     DEFAULT_CSS = """
     ChartGrid { layout: grid; grid-gutter: 0 2; width: 1fr; height: 1fr; }
@@ -40,6 +57,10 @@ class ChartGrid(Widget):
         self._tape: Tape | None = None
         self._playhead = Playhead()
         self._drawn: tuple[object, ...] = ()
+        self._stale: dict[Chart, None] = {}
+        """Charts to be drawn, those that have waited longest first."""
+        self._turn: Timer | None = None
+        self._laid: tuple[int, list[str]] = (0, [])
 
     def compose(self) -> ComposeResult:
         yield Chart(ascii=self.ascii)
@@ -90,14 +111,29 @@ class ChartGrid(Widget):
     def update(self, tape: Tape, playhead: Playhead) -> None:
         """Draw the tape as seen from the playhead; metrics that have no chart yet get one at the end."""
         self._tape, self._playhead = tape, playhead
-        known = {*self._keys, *(bound for row in METRICS.values() for bound in row.band or ())}
-        if extra := [key for key in tape.keys if key not in known and not key.startswith("time/")]:
-            self._keys.extend(extra)
+        measured = tape.keys
+        known = {*self._keys, *_DRAWN_WITH_OTHERS}
+        extra = [key for key in measured if key not in known and not _ELSEWHERE.match(key)]
+        # Tasks without classes have a loss and no accuracy.
+        never = {
+            key
+            for key in self._keys
+            if key.endswith("/accuracy_post")
+            and key not in measured
+            and key.replace("accuracy", "loss") in measured
+        }
+        if extra or never:
+            self._keys = [key for key in self._keys if key not in never] + extra
             self._lay_out()
         state = (id(tape), tape.version, playhead.iteration, playhead.live)
         if state != self._drawn:
             self._drawn = state
-            self._draw()
+            self._draw(self._visible)
+
+    def settle(self) -> None:
+        """Draw now whatever is still waiting."""
+        while self._stale:
+            self._draw_next()
 
     def page(self, delta: int) -> None:
         """Turn pages, round and round; the first chart of the new one is selected."""
@@ -129,7 +165,7 @@ class ChartGrid(Widget):
         self._lay_out()
 
     def on_chart_resized(self) -> None:
-        self._draw()
+        self._draw(self._too_narrow())
 
     def on_focus(self) -> None:
         self._lay_out()
@@ -164,28 +200,61 @@ class ChartGrid(Widget):
             charts += new
         self.styles.grid_size_columns = columns
         self.styles.grid_size_rows = max(-(-len(shown) // columns), 1)
+        moved, self._laid = (columns, shown) != self._laid, (columns, shown)
+        changed = []
         for index, chart in enumerate(charts):
             chart.display = index < len(shown)
-            if index < len(shown):
-                chart.show(shown[index])
+            if not chart.display:
+                self._stale.pop(chart, None)
+                continue
+            looks = index + columns >= len(shown), self.has_focus and shown[index] == self.selected
+            if moved or looks != (chart.shows_iterations, chart.selected):
+                changed.append(chart)
+            chart.show(shown[index])
+            chart.shows_iterations, chart.selected = looks
+            if moved:
                 chart.label_room = SMALLEST_ROOM
-                chart.shows_iterations = index + columns >= len(shown)
-                chart.selected = self.has_focus and shown[index] == self.selected
-        self._drawn = ()
-        self._draw()
+        self._draw(changed)
         self.post_message(self.Paged())
 
-    def _draw(self) -> None:
+    # -- drawing ----------------------------------------------------------------------------------
+
+    @property
+    def _visible(self) -> list[Chart]:
+        return [chart for chart in self.query_children(Chart) if chart.display]
+
+    def _draw(self, charts: Sequence[Chart]) -> None:
+        """Have these charts drawn: the first ones now, the others between keys."""
+        self._stale.update(dict.fromkeys(charts))
+        if self._turn is None:
+            self._draw_some()
+
+    def _draw_some(self) -> None:
+        self._turn = None
         if self._tape is None:
-            return
-        charts = [chart for chart in self.query_children(Chart) if chart.display]
-        columns = max(1, min(1 if self._zoomed else self._columns, len(charts)))
+            self._stale.clear()
+        end = time.perf_counter() + _TURN_SECONDS
+        while self._stale and time.perf_counter() < end:
+            self._draw_next()
+        if self._stale:
+            self._turn = self.set_timer(_BREATH_SECONDS, self._draw_some)
+
+    def _draw_next(self) -> None:
+        chart = next(iter(self._stale))
+        del self._stale[chart]
+        if self._tape is not None:
+            chart.update(self._tape, self._playhead.iteration, self._playhead.live)
+            self._stale.update(dict.fromkeys(self._too_narrow()))
+
+    def _too_narrow(self) -> list[Chart]:
+        """Charts that were given as much room for labels as one above or below them has."""
+        charts, columns = self._visible, max(self._laid[0], 1)
+        widened = []
         for column in range(columns):
             stack = charts[column::columns]
-            for chart in stack:
-                chart.update(self._tape, self._playhead.iteration, self._playhead.live)
             room = max((chart.label_room for chart in stack), default=0)
-            for chart in stack:
-                if room > chart.label_room:
-                    chart.label_room = room
-                    chart.repaint()
+            narrow = [chart for chart in stack if chart.label_room < room]
+            for chart in narrow:
+                chart.label_room = room
+            widened += narrow
+        return widened

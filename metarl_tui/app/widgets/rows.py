@@ -55,19 +55,15 @@ def fit(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
-    """``text`` broken at spaces into at most ``most`` lines of ``width`` columns."""
-    lines, line = [], ""
+    """``text`` broken at spaces into at most ``most`` lines of ``width`` columns; the last one is cut."""
+    lines: list[list[str]] = [[]]
+    used = 0
     for word in clean(text).split():
-        if line and cell_len(line) + 1 + cell_len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    lines.append(line)
-    kept = lines[:most]
-    if len(lines) > most:
-        kept[-1] = fit(f"{kept[-1]} …", width) if cell_len(kept[-1]) + 2 > width else f"{kept[-1]} …"
-    return [fit(one, width).rstrip() for one in kept]
+        if lines[-1] and used + 1 + cell_len(word) > width and len(lines) < most:
+            lines.append([])
+        used = cell_len(word) + (used + 1 if lines[-1] else 0)
+        lines[-1].append(word)
+    return [fit(" ".join(words), width).rstrip() for words in lines]
 
 
 def spread(left: Row, right: Row, width: int) -> Row:

@@ -138,7 +138,10 @@ class RunList(Rows):
             "trains": (f"{entry.trainer} {entry.subject}", TEXT if chosen else GREY),
             "iteration": (str(entry.iteration), TEXT),
             "best": ("–" if entry.best is None else short_number(entry.best), BRIGHT if chosen else TEXT),
-            "curve": (sparkline(entry.points, _width(columns, "curve")), ACCENT if chosen or not entry.over else BAND),
+            "curve": (
+                sparkline(entry.points, _width(columns, "curve")),
+                ACCENT if chosen or not entry.over else BAND,
+            ),
             "age": (age(entry.created), DIM),
             "parent": (entry.parent, DIM),
         }
@@ -151,7 +154,8 @@ class RunList(Rows):
 
 def _columns(width: int) -> list[_Column]:
     """The columns that fit, by rank; what room is left widens the curve, the name and what is trained."""
-    room, fitting = width - _MARKS + 2, []
+    room = width - _MARKS + 2
+    fitting: list[_Column] = []
     for column in sorted(_COLUMNS, key=lambda column: column.rank):
         if column.width + 2 > room and fitting:
             break
