@@ -16,7 +16,7 @@ from metarl_tui.runs.journal import last_records
 from trainers import load_policy
 from trainers.hyperparameters import markdown_tables
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 SHIPPED = ROOT / "saved_runs"
 
