@@ -98,13 +98,7 @@ class Follower:
 
     def take(self, glimpse: Glimpse) -> bool:
         """Add what was seen. Whether anything of it is new."""
-        before = (
-            self.tape.version,
-            self.standing,
-            [one.id for one in self.queued],
-            self.complete,
-            self.trouble,
-        )
+        before = self._known()
         if glimpse.restarted:
             self.tape = self._blank()
         if glimpse.records:
@@ -113,14 +107,12 @@ class Follower:
         self.queued = glimpse.queued
         self.complete = self.complete or glimpse.at_end
         self.trouble = glimpse.trouble
-        after = (
-            self.tape.version,
-            self.standing,
-            [one.id for one in self.queued],
-            self.complete,
-            self.trouble,
-        )
-        return before != after
+        return before != self._known()
+
+    def _known(self) -> tuple[object, ...]:
+        """What a change of is worth a paint."""
+        queued = [one.id for one in self.queued]
+        return self.tape.version, self.standing, queued, self.complete, self.trouble
 
     @property
     def state(self) -> str:
