@@ -1,0 +1,1 @@
+"""Families of environments: distributions of reinforcement-learning tasks that share their spaces."""
