@@ -26,7 +26,7 @@ from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.app.updates import CroppedUpdate
 from metarl_tui.runs.folder import RunError, RunFolder
 
-CRASHED = 70
+CRASHED, COULD_NOT_START = 70, 2
 _START_CHECK_SECONDS = 0.1
 _SCREENS = Path(__file__).parent / "screens"
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -51,6 +51,9 @@ class Starting(Protocol):
     def check(self) -> str:
         """``"starting"`` or ``"started"``; raises :class:`RunError` with the reason when it gave up."""
 
+    def end(self) -> None:
+        """Wait for one that gave up to be gone."""
+
 
 class MetarlApp(App[None]):
     """Home screen, or one run. ``lines`` are for the shell, ``exit_code`` for its ``$?``."""
@@ -65,7 +68,7 @@ class MetarlApp(App[None]):
         runs_dir: Path,
         *,
         run: RunFolder | None = None,
-        launch: Starting | None = None,
+        is_new: bool = False,
         replay: bool = False,
         speed: float = 1.0,
         refresh: float = 5.0,
@@ -80,8 +83,9 @@ class MetarlApp(App[None]):
         self.exit_code = 0
         self.garbage = Garbage()
         self._first = RunScreen(run, replay=replay, speed=speed) if run else None
-        self._launch = launch
-        self._launches: dict[RunFolder, Starting] = {run: launch} if run and launch else {}
+        self.gave_up: Starting | None = None
+        self._new = run if is_new else None
+        self._launches: dict[RunFolder, Starting] = {}
         self._start = start or _start
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -127,6 +131,9 @@ class MetarlApp(App[None]):
             loop.add_signal_handler(number, self._end_by, number)
         self.set_interval(_START_CHECK_SECONDS, self._check_launches)
         self.set_interval(1.0, self.garbage.tick)
+        if self._new:
+            # After the first paint: a worker that imports torch takes the time of a screen that starts.
+            self.call_after_refresh(self._start_new, self._new)
 
     async def on_event(self, event: Event) -> None:
         if isinstance(event, Key):
@@ -134,31 +141,39 @@ class MetarlApp(App[None]):
         await super().on_event(event)
 
     def launching(self, folder: RunFolder) -> bool:
-        """Whether a worker of this run was started from here and has not begun."""
-        return folder in self._launches
+        """Whether a worker of this run is started from here and has not begun."""
+        return folder == self._new or folder in self._launches
 
     def restart(self, folder: RunFolder) -> None:
         """Start the worker of a run again. Raises :class:`RunError`."""
         self._launches[folder] = self._start(folder)
+
+    def _start_new(self, folder: RunFolder) -> None:
+        try:
+            self.restart(folder)
+        except RunError as error:
+            self._refused(str(error))
 
     def _check_launches(self) -> None:
         for folder, launch in list(self._launches.items()):
             try:
                 if launch.check() == "started":
                     del self._launches[folder]
+                    self._new = None if folder == self._new else self._new
                     self._say(folder, "", colours.DIM)
             except RunError as error:
                 del self._launches[folder]
-                self._not_started(folder, launch, str(error))
+                if folder == self._new:
+                    self.gave_up = launch
+                    self._refused(str(error))
+                else:
+                    self._say(folder, f"not started: {error}", colours.BROKEN)
 
-    def _not_started(self, folder: RunFolder, launch: Starting, why: str) -> None:
-        """A new run that can't start ends the screen; one that was started again stays to be looked at."""
-        if launch is self._launch:
-            self.lines = [why]
-            self.exit_code = 2
-            self.exit(return_code=2)
-        else:
-            self._say(folder, f"not started: {why}", colours.BROKEN)
+    def _refused(self, why: str) -> None:
+        """A new run that can't start ends the screen; one that is started again stays to be looked at."""
+        self.lines = [why]
+        self.exit_code = COULD_NOT_START
+        self.exit(return_code=COULD_NOT_START)
 
     def _say(self, folder: RunFolder, text: str, colour: str) -> None:
         """Say on the screen of a run how its start went, and let its keys follow."""
@@ -188,7 +203,7 @@ class MetarlApp(App[None]):
         if screen.follower is None or screen.follower.standing is None:
             return (
                 farewell(screen.folder, "starting", "", 0, watched=True)
-                if self.launching(screen.folder)
+                if screen.folder in self._launches
                 else []
             )
         standing = screen.follower.standing
@@ -223,7 +238,7 @@ def run_app(
     runs_dir: Path,
     *,
     run: RunFolder | None = None,
-    launch: Starting | None = None,
+    is_new: bool = False,
     replay: bool = False,
     speed: float = 1.0,
     refresh: float = 5.0,
@@ -232,15 +247,18 @@ def run_app(
 ) -> tuple[int, list[str]]:
     """Show the home screen or, with ``run``, that run, until the person leaves.
 
+    The worker of a run that ``is_new`` is started behind the first paint.
     Returns the exit code and the lines to print once the terminal is restored: how to come back to a run
     that goes on, or with code 2 why a new run could not start. Raises :class:`RunError` when ``run`` can't
     be read. A crash of the screen gives 70; it has printed its traceback then, and training goes on.
     """
     app = MetarlApp(
-        runs_dir, run=run, launch=launch, replay=replay, speed=speed, refresh=refresh, ascii=ascii
+        runs_dir, run=run, is_new=is_new, replay=replay, speed=speed, refresh=refresh, ascii=ascii
     )
     app.garbage.start()
     app.run(mouse=mouse)
+    if app.gave_up:
+        app.gave_up.end()
     if app._exception is not None or (app.return_code == 1 and app.exit_code == 0):
         return CRASHED, app.lines
     return app.exit_code, app.lines

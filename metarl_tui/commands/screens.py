@@ -20,7 +20,6 @@ from metarl_tui.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from metarl_tui.launch import Launch
     from metarl_tui.runs.folder import RunFolder
 
 SCREEN_CRASHED = 70
@@ -30,14 +29,17 @@ def show_screen(
     runs_dir: Path,
     *,
     run: RunFolder | None = None,
-    launch: Launch | None = None,
+    is_new: bool = False,
     is_replay: bool = False,
     speed: float | None = None,
     refresh: float | None = None,
     ascii: bool = False,
     no_mouse: bool = False,
 ) -> int:
-    """Run the screen until it is left; its exit code. What it leaves to say is printed afterwards."""
+    """Run the screen until it is left; its exit code. What it leaves to say is printed afterwards.
+
+    The worker of a run that ``is_new`` is started by the screen.
+    """
     from metarl_tui.app.app import run_app
     from metarl_tui.runs.folder import RunError
 
@@ -45,7 +47,7 @@ def show_screen(
         code, lines = run_app(
             runs_dir,
             run=run,
-            launch=launch,
+            is_new=is_new,
             replay=is_replay,
             speed=speed or 1.0,
             refresh=refresh or 5.0,

@@ -24,8 +24,8 @@ from metarl_tui.commands.common import (
 )
 from metarl_tui.commands.group import LazyGroup
 from metarl_tui.commands.resolve import PRESET_NONE, known_settings, resolve
-from metarl_tui.commands.starting import COULD_NOT_START, in_background, in_foreground, remove, start
-from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.commands.starting import COULD_NOT_START, in_background, in_foreground, remove
+from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.options import RunOptions
 from trainers.declarations import Declaration, Value, declarations, format_value
 from trainers.hyperparameters import TRAINERS, TrainerEntry
@@ -197,14 +197,8 @@ def _in_background(folder: RunFolder, json: bool) -> int:
 def _on_screen(folder: RunFolder, how: How, screen: Mapping[str, Any]) -> int:
     from metarl_tui.commands.screens import show_screen
 
-    try:
-        launch = start(folder)
-    except RunError:
-        remove(folder)
-        raise
-    code = show_screen(how.runs_dir, run=folder, launch=launch, **screen)
-    if code == COULD_NOT_START:
-        launch.end()
+    code = show_screen(how.runs_dir, run=folder, is_new=True, **screen)
+    if code == COULD_NOT_START or not folder.log.exists():  # left before the worker was to start
         remove(folder)
     return code
 

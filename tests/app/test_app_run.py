@@ -130,7 +130,10 @@ async def test_a_run_that_can_not_start_ends_the_screen(tmp_path: Path, live: Li
                 return "starting"
             raise RunError("env = CartPole-v9: no such environment; did you mean CartPole-v1?")
 
-    app = app_on(tmp_path, folder, launch=Launch())
+        def end(self) -> None:
+            pass
+
+    app = app_on(tmp_path, folder, is_new=True, start=lambda run: Launch())
     async with app.run_test(size=(120, 40)) as pilot:
         assert "starting" in lines(pilot)[0]
         await until(pilot, lambda: app.return_code is not None)
