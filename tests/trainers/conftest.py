@@ -1,5 +1,7 @@
 """What several tests of the trainers need."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,19 @@ def tiny_omniglot(tmp_path_factory):
     path = tmp_path_factory.mktemp("omniglot") / "tiny.npz"
     write_omniglot(path, 20)
     return path
+
+
+@pytest.fixture
+def hide_package(monkeypatch):
+    """Makes a package look as if it were not installed; ``users`` are modules that have imported it."""
+
+    def hide(package, *users):
+        for name in list(sys.modules):
+            if name.startswith((package, *users)):
+                monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+
+    return hide
 
 
 def write_omniglot(path, count, drawings=20, **changes):

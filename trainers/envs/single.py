@@ -134,6 +134,8 @@ def _import(env: str, module_name: str) -> Any:
         raise TrainingError(
             f"env = {env}: {module_name} needs the module {error.name}, which is not installed"
         ) from error
+    except TrainingError:
+        raise
     except Exception as error:
         raise TrainingError(
             f"env = {env}: importing {module_name} failed: {type(error).__name__}: {one_line(error)}"
@@ -194,12 +196,13 @@ def _refused_arguments(maker: EnvironmentMaker, error: TypeError) -> TrainingErr
     reason = one_line(error).partition(" was raised from the environment creator")[0]
     if not maker.env_arg:
         return TrainingError(f"env = {maker.env}: it can't be made: {reason}")
-    accepted = _accepted_arguments(maker.source)
+    accepted = accepted_arguments(maker.source)
     hint = f"; it takes {', '.join(accepted)}" if accepted else ""
     return TrainingError(f"env_arg = {format_value(maker.env_arg)}: {maker.env} refuses: {reason}{hint}")
 
 
-def _accepted_arguments(source: Source) -> list[str]:
+def accepted_arguments(source: Source) -> list[str]:
+    """Names of the arguments that a specification's class, a class or a function takes."""
     creator: Any = source.entry_point if isinstance(source, EnvSpec) else source
     try:
         parameters = inspect.signature(

@@ -25,13 +25,14 @@ CLOSING_SECONDS = 3.0
 """How long environments may take to close before their processes are killed."""
 
 
-# Ctrl-C, a hangup and Slurm's SIGTERM go to the whole group or job. The trainer answers them by finishing
+# Ctrl-C, a hangup and Slurm's SIGTERM or SIGUSR1 go to the whole group or job. The trainer answers them by finishing
 # its iteration, for which it needs its environments and the servers behind them.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+@functools.cache
 def prepare_subprocess() -> None:
-    """What an environment's process does before it makes its environment."""
+    """What a process does, once, before it makes its first environment."""
     for number in _SIGNALS:
         # Not SIG_IGN, which a simulator that the environment starts would inherit.
         signal.signal(number, lambda *_: None)
