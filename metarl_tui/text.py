@@ -6,6 +6,7 @@ terminal would obey. What is left after cleaning is printable on one line.
 
 from __future__ import annotations
 
+import json as _json
 import re
 
 _NAMES = {"\n": " ", "\t": " ", "\r": " "}
@@ -14,7 +15,9 @@ _CONTROL = re.compile(
     "|\x1b\\[[0-?]*[ -/]*[@-~]?"  # CSI
     "|\x1b[ -/]*[0-~]?"  # other escapes
     "|[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
-    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"  # unseen
+    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # unseen
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # unseen, though they count as letters
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # layout of scripts and scores
     "\ufe00-\ufe0f\U000e0000-\U000e007f\U000e0100-\U000e01ef"  # variation selectors, tags
     "\ud800-\udfff]"  # lone surrogates
 )
@@ -25,6 +28,11 @@ def clean(text: object, limit: int = 500) -> str:
     raw = str(text)[: limit * 4]
     spaced = _CONTROL.sub(lambda found: _NAMES.get(found[0], ""), raw)
     return spaced if len(spaced) <= limit else spaced[: limit - 1] + "…"
+
+
+def escaped(json: str) -> str:
+    """The JSON text ``json`` with all that :func:`clean` would take out of its strings as ``\\u`` escapes."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] == "\n" else _json.dumps(found[0])[1:-1], json)
 
 
 def clean_lines(text: str, limit: int = 2_000) -> list[str]:

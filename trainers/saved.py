@@ -14,6 +14,7 @@ from safetensors.torch import load as tensors_from_bytes
 
 from trainers.declarations import make_settings
 from trainers.hyperparameters import TRAINERS
+from trainers.reading import MOST_OF_A_CHECKPOINT, MOST_OF_A_DESCRIPTION, read_bounded
 from trainers.trainer import TrainingError
 
 Result = TypeVar("Result")
@@ -46,7 +47,7 @@ def read_newest(
     reason = "no checkpoint yet" if at is None else f"no checkpoint at or before iteration {at}"
     for folder in candidates:
         try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
+            manifest = json.loads(read_bounded(folder / "manifest.json", MOST_OF_A_DESCRIPTION))
             files = _whole_files(folder, manifest)
             built = build(setup, hyperparameters, _read_weights(files[_WEIGHTS]), json.loads(files[_NUMBERS]))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -66,9 +67,9 @@ def _newest_first(checkpoints: Path, at: int | None) -> Iterator[Path]:
 
 def _settings(run: Path, wanted: str) -> tuple[Any, Any]:
     try:
-        config = json.loads((run / "run.json").read_bytes())
+        config = json.loads(read_bounded(run / "run.json", MOST_OF_A_DESCRIPTION))
         trainer, setup, hyperparameters = (config[key] for key in ("trainer", "setup", "hyperparameters"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(f"{run}: not the folder of a run ({error})") from error
     if trainer != wanted:
         raise TrainingError(f"{run}: trainer = {trainer}: must be {wanted}")
@@ -80,7 +81,7 @@ def _whole_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     """The files needed, each as ``manifest`` describes it. Raises :class:`ValueError`."""
     files = {}
     for name in (_WEIGHTS, _NUMBERS):
-        files[name] = (folder / name).read_bytes()
+        files[name] = read_bounded(folder / name, MOST_OF_A_CHECKPOINT)
         if hashlib.sha256(files[name]).hexdigest() != manifest["files"][name]["sha256"]:
             raise ValueError(f"{name} does not match its SHA-256")
     return files

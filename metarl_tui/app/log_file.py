@@ -6,6 +6,7 @@ import os
 from collections import deque
 from pathlib import Path
 
+from metarl_tui.runs.files import open_existing
 from metarl_tui.text import clean_lines
 
 KEPT_LINES = 10_000
@@ -28,8 +29,11 @@ class LogFile:
     def read(self) -> bool:
         """Take what was added, at most ``TAIL_BYTES``. Whether anything changed."""
         try:
-            with self.path.open("rb") as file:
-                added = self._read(file.fileno())
+            descriptor = open_existing(self.path)
+            try:
+                added = self._read(descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             trouble = f"no log: {error.strerror or error}"
             changed, self.trouble = trouble != self.trouble, trouble

@@ -12,6 +12,23 @@ import stat
 from pathlib import Path
 
 from metarl_tui.text import clean
+from trainers.reading import open_existing, read_bounded, read_exactly, regular
+
+__all__ = [
+    "RunError",
+    "is_own_folder",
+    "make_folder",
+    "open_existing",
+    "open_private",
+    "read_bounded",
+    "read_exactly",
+    "reason",
+    "shown",
+    "sync_folder",
+    "write_all",
+    "write_atomically",
+    "write_new",
+]
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -40,43 +57,9 @@ def open_private(path: Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     except FileExistsError:
-        return _regular(os.open(path, flags))
+        return regular(os.open(path, flags))
     os.fchmod(descriptor, PRIVATE_FILE)
     return descriptor
-
-
-def open_existing(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of the regular file at ``path``. Raises :class:`OSError`, also for links and pipes."""
-    return _regular(os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
-
-
-def _regular(descriptor: int) -> int:
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError("not a regular file")
-
-
-def read_bounded(path: Path, most: int) -> bytes:
-    """The bytes of the regular file at ``path``. Raises :class:`OSError`, also for more than ``most``."""
-    descriptor = open_existing(path)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size > most:
-            raise OSError(f"{size} bytes, at most {most} are allowed")
-        return read_exactly(descriptor, size)
-    finally:
-        os.close(descriptor)
-
-
-def read_exactly(descriptor: int, size: int, offset: int = 0) -> bytes:
-    """``size`` bytes from ``offset``, fewer where the file ends earlier."""
-    parts = []
-    while size > 0 and (part := os.pread(descriptor, size, offset)):
-        parts.append(part)
-        offset += len(part)
-        size -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -124,8 +107,16 @@ def make_folder(path: Path) -> None:
         path.mkdir(PRIVATE_FOLDER)
         path.chmod(PRIVATE_FOLDER)  # the umask may have taken bits away
     except FileExistsError:
-        if not stat.S_ISDIR(path.lstat().st_mode):
+        if not is_own_folder(path):
             raise NotADirectoryError(20, "Not a folder of its own", str(path)) from None
+
+
+def is_own_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder and no link to one, which may lead out of a run. Never raises."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def sync_folder(path: Path) -> None:
