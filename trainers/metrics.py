@@ -15,7 +15,8 @@ class Metric:
     """One measured quantity.
 
     ``band`` names the metrics that bound its mean (minimum, maximum); ``beside`` names one that it is to be
-    seen against: the same before adapting.
+    seen against: the same before adapting. One of ``log`` scale is drawn by its order of magnitude while it
+    spans many.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Metric:
     source: str = ""
     band: tuple[str, str] | None = None
     beside: str = ""
+    scale: Literal["linear", "log"] = "linear"
 
 
 _PPO_DETAILS = "Huang et al. 2022, The 37 Implementation Details of PPO"
@@ -54,12 +56,13 @@ _ROWS = (
         "value loss",
         "half the mean squared error of the value, mean over minibatches",
         better="lower",
+        scale="log",
     ),
     Metric("train/entropy", "entropy", "mean entropy of the policy", unit="nats"),
     Metric(
         "train/approx_kl",
         "approx KL",
-        "k3 estimate of KL(old ‖ new), mean over minibatches: E[(r − 1) − log r]",
+        "k3 estimate of KL(old ‖ new), mean over minibatches or epochs: E[(r − 1) − log r]",
         healthy=(0.0, 0.02),
         source=_PPO_DETAILS,
     ),
@@ -78,7 +81,9 @@ _ROWS = (
         healthy=(0.0, 1.0),
         source=_PPO_DETAILS,
     ),
-    Metric("train/grad_norm", "gradient norm", "global norm before clipping, mean over minibatches"),
+    Metric(
+        "train/grad_norm", "gradient norm", "global norm before clipping, mean over minibatches", scale="log"
+    ),
     Metric("train/ratio_max", "largest ratio", "largest π ⁄ π_old over the minibatches"),
     Metric("train/learning_rate", "learning rate", "Adam's step size in force"),
     Metric("train/clip_epsilon", "clip ε", "ε in force"),
@@ -101,6 +106,7 @@ _ROWS = (
         "loss before adapting",
         "mean query loss of the batch's tasks before the first inner step",
         better="lower",
+        scale="log",
     ),
     Metric(
         "meta/loss_post",
@@ -108,8 +114,15 @@ _ROWS = (
         "mean query loss of the batch's tasks after the last inner step",
         better="lower",
         beside="meta/loss_pre",
+        scale="log",
     ),
-    Metric("meta/loss_post_median", "loss after, median", "median over the batch's tasks", better="lower"),
+    Metric(
+        "meta/loss_post_median",
+        "loss after, median",
+        "median over the batch's tasks",
+        better="lower",
+        scale="log",
+    ),
     Metric(
         "meta/accuracy_pre",
         "accuracy before adapting",
@@ -124,16 +137,37 @@ _ROWS = (
         beside="meta/accuracy_pre",
     ),
     Metric(
-        "meta/adaptation_gain", "adaptation gain", "loss before adapting − loss after it", better="higher"
+        "meta/return_pre",
+        "return before adapting",
+        "mean return of the batch's tasks before the first inner step",
+        better="higher",
+    ),
+    Metric(
+        "meta/return_post",
+        "return after adapting",
+        "mean return of the batch's tasks after the last inner step",
+        better="higher",
+        beside="meta/return_pre",
+    ),
+    Metric(
+        "meta/inner_kl",
+        "inner KL",
+        "KL(sampling policy ‖ policy) before each inner step, mean over steps and epochs",
+    ),
+    Metric(
+        "meta/adaptation_gain",
+        "adaptation gain",
+        "by which adapting lowered the loss, or raised the return",
+        better="higher",
     ),
     Metric(
         "meta/diverged_tasks",
         "diverged tasks",
-        "tasks of the batch whose loss is NaN or above 10 × the median",
-        unit="tasks",
+        "tasks of the batch whose loss is NaN, or above 10 × the median and above that before adapting; "
+        "or whose mean return is NaN, or below their lowest before",
         better="lower",
     ),
-    Metric("meta/outer_grad_norm", "meta-gradient norm", "global norm before clipping"),
+    Metric("meta/outer_grad_norm", "meta-gradient norm", "global norm before clipping", scale="log"),
     Metric(
         "meta/inner_lr",
         "inner rate α",
@@ -145,6 +179,7 @@ _ROWS = (
         "held-out loss before",
         "mean query loss of the held-out tasks before adapting",
         better="lower",
+        scale="log",
     ),
     Metric(
         "meta_test/loss_post",
@@ -152,12 +187,14 @@ _ROWS = (
         "mean query loss of the held-out tasks after adapting",
         better="lower",
         beside="meta_test/loss_pre",
+        scale="log",
     ),
     Metric(
         "meta_test/loss_post_median",
         "held-out loss, median",
         "median over the held-out tasks",
         better="lower",
+        scale="log",
     ),
     Metric(
         "meta_test/accuracy_pre",
@@ -173,17 +210,39 @@ _ROWS = (
         beside="meta_test/accuracy_pre",
     ),
     Metric(
-        "meta_test/adaptation_gain", "held-out gain", "loss before adapting − loss after it", better="higher"
+        "meta_test/return_pre",
+        "held-out return before",
+        "mean return of the held-out tasks before adapting",
+        better="higher",
+    ),
+    Metric(
+        "meta_test/return_post",
+        "held-out return after",
+        "mean return of the held-out tasks after adapting",
+        better="higher",
+        beside="meta_test/return_pre",
+    ),
+    Metric(
+        "meta_test/adaptation_gain",
+        "held-out gain",
+        "by which adapting lowered the loss, or raised the return",
+        better="higher",
     ),
     Metric(
         "meta_test/diverged_tasks",
         "held-out, diverged",
-        "held-out tasks whose loss is NaN or above 10 × the median",
-        unit="tasks",
+        "held-out tasks whose loss is NaN, or above 10 × the median and above that before adapting; "
+        "or whose mean return is NaN, or below their lowest before",
         better="lower",
     ),
     Metric("time/iterations_per_second", "speed", "meta-iterations per second", unit="it/s", better="higher"),
-    Metric("time/sample_seconds", "sampling time", "of an iteration, drawing its tasks", unit="s"),
+    Metric(
+        "time/sample_seconds",
+        "sampling time",
+        "of an iteration, drawing its tasks, or their trajectories",
+        unit="s",
+    ),
+    Metric("time/adapt_seconds", "adapting time", "of an iteration, the inner steps between", unit="s"),
 )
 
 METRICS: dict[str, Metric] = {row.key: row for row in _ROWS}

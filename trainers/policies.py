@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainers.distributions import Categorical, Gaussian
 from trainers.normalizers import RunningMoments
+from trainers.perceptrons import Perceptrons, Tanh
 from trainers.spaces import ActionSpec, BoxSpec, DiscreteSpec, ImageLayout
 from trainers.trainer import Array
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 
 _HIDDEN_GAIN, _POLICY_GAIN, _VALUE_GAIN = math.sqrt(2), 0.01, 1.0
-_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+_ACTOR, _CRITIC = 0, 1
 _IMAGE_FEATURES = 512
 _NATURE_SIDE = 36
 """The smallest side that the three convolutions of Mnih et al. 2015 leave something of."""
@@ -37,22 +40,19 @@ class CategoricalHead(nn.Module):
         self.shape, self.dtype = (len(spec.sizes),), torch.int64
         self._starts = np.asarray(spec.starts).reshape(spec.shape)
 
+    def distribution(self, outputs: Tensor) -> Categorical:
+        """What ``outputs`` [..., outputs] say of the actions."""
+        return Categorical(outputs, self._sizes)
+
     def sample(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        # argmax of p / Exp(1) draws from p, without a Python loop or a host round trip.
-        noise = torch.empty_like(outputs).exponential_(generator=generator)
-        return self.mode(outputs - noise.log())
+        return self.distribution(outputs).sample(generator)
 
     def mode(self, outputs: Tensor) -> Tensor:
-        return torch.stack([logits.argmax(-1) for logits in torch.split(outputs, self._sizes, -1)], -1)
+        return self.distribution(outputs).mode()
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability [B] of ``actions`` and entropy [B]."""
-        log_prob, entropy = outputs.new_zeros(()), outputs.new_zeros(())
-        for choice, logits in enumerate(torch.split(outputs, self._sizes, -1)):
-            log_probs = logits.log_softmax(-1)
-            log_prob = log_prob + log_probs.gather(-1, actions[:, choice : choice + 1]).squeeze(-1)
-            entropy = entropy - (log_probs.exp() * log_probs).sum(-1)
-        return log_prob, entropy
+        return self.distribution(outputs).evaluate(actions)
 
     def shaped(self, actions: Tensor) -> Array:
         """``actions`` as elements of the action space, [B, *shape], counted from its start."""
@@ -74,18 +74,19 @@ class GaussianHead(nn.Module):
         self.shape, self.dtype = (spec.size,), torch.float32
         self.log_std = nn.Parameter(torch.zeros(spec.size))
 
+    def distribution(self, outputs: Tensor) -> Gaussian:
+        """What ``outputs`` [..., size] say of the actions."""
+        return Gaussian(outputs, self.log_std)
+
     def sample(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        return outputs + torch.empty_like(outputs).normal_(generator=generator) * self.log_std.exp()
+        return self.distribution(outputs).sample(generator)
 
     def mode(self, outputs: Tensor) -> Tensor:
         return outputs
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability [B] of ``actions`` and entropy [B]."""
-        deviations = (actions - outputs) * (-self.log_std).exp()
-        size = self.log_std.sum() + self.outputs * _HALF_LOG_TAU
-        log_prob = -0.5 * deviations.square().sum(-1) - size
-        return log_prob, (size + 0.5 * self.outputs).expand_as(log_prob)
+        return self.distribution(outputs).evaluate(actions)
 
     def shaped(self, actions: Tensor) -> Array:
         """``actions`` as elements of the action space, [B, *shape], clipped to its bounds; NaN stays NaN."""
@@ -131,6 +132,19 @@ class Policy(nn.Module):
             self.normalizer = RunningMoments((observation.size,)) if normalize_observations else None
         self.actor = _perceptron([inputs, *sizes, self.head.outputs], activation, _POLICY_GAIN, generator)
         self.critic = _perceptron([inputs, *sizes, 1], activation, _VALUE_GAIN, generator)
+        self._stackable = self.features is None and activation == "tanh"
+        self._stack()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Policy:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # Moved to another device or type, parameters may be other tensors.
+        self._stack()
+        return self
+
+    def _stack(self) -> None:
+        on_cpu = all(parameter.is_cpu for parameter in self.parameters())
+        self.perceptrons = Perceptrons(self.actor, self.critic) if self._stackable and on_cpu else None
+        """Actor and critic with their gradient written out, where that pays: tanh networks on a CPU."""
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -139,26 +153,42 @@ class Policy(nn.Module):
 
     def act(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw an action for each observation."""
-        return self.head.sample(self.actor(self._inputs(observations)), generator)
+        return self.head.sample(self._actor_outputs(observations), generator)
 
     def greedy(self, observations: Tensor) -> Tensor:
         """The most probable action for each observation; for Box actions the mean."""
-        return self.head.mode(self.actor(self._inputs(observations)))
+        return self.head.mode(self._actor_outputs(observations))
 
     def value(self, observations: Tensor) -> Tensor:
         """V(s) for each observation, [B]."""
-        value: Tensor = self.critic(self._inputs(observations)).squeeze(-1)
-        return value
+        inputs = self._inputs(observations)
+        if torch.is_grad_enabled() or self.perceptrons is None:
+            value: Tensor = self.critic(inputs)
+        else:
+            value = self.perceptrons.forward_of(_CRITIC, inputs)
+        return value.squeeze(-1)
 
     def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability of ``actions``, entropy and value, each [B], with their gradients."""
         inputs = self._inputs(observations)
-        log_prob, entropy = self.head.evaluate(self.actor(inputs), actions)
-        return log_prob, entropy, self.critic(inputs).squeeze(-1)
+        if torch.is_grad_enabled() or self.perceptrons is None:
+            outputs, values = self.actor(inputs), self.critic(inputs).squeeze(-1)
+        else:
+            both = self.perceptrons.forward(inputs)
+            outputs, values = both[_ACTOR, :, : self.head.outputs], both[_CRITIC, :, 0].clone()
+        log_prob, entropy = self.head.evaluate(outputs, actions)
+        return log_prob, entropy, values
 
     def normalizer_rows(self, observations: Tensor) -> Tensor:
         """``observations`` [B, *shape] as ``normalizer.update`` takes them, [B, size]."""
         return observations.reshape(-1, self.observation.size)
+
+    def _actor_outputs(self, observations: Tensor) -> Tensor:
+        inputs = self._inputs(observations)
+        if torch.is_grad_enabled() or self.perceptrons is None:
+            outputs: Tensor = self.actor(inputs)
+            return outputs
+        return self.perceptrons.forward_of(_ACTOR, inputs)
 
     def _inputs(self, observations: Tensor) -> Tensor:
         if self.features is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from trainers.declarations import InvalidValue, Value, as_json, declaration_of, declarations
 
@@ -26,6 +26,24 @@ class LinearSchedule:
 
     def scaled(self, factor: float) -> LinearSchedule:
         return LinearSchedule(self.initial * factor, self.final * factor, self.horizon)
+
+
+class Annealed(Protocol):
+    """The fields of meta-learning hyperparameters that say how the outer rate goes down."""
+
+    iterations: int
+    outer_lr: float
+    anneal: str
+    anneal_iterations: int | None
+    anneal_floor: float
+
+
+def annealed_rate(h: Annealed) -> dict[str, LinearSchedule]:
+    """The schedule of ``outer_lr``, if there is to be one."""
+    if h.anneal == "none":
+        return {}
+    horizon = h.anneal_iterations or h.iterations
+    return {"outer_lr": LinearSchedule(h.outer_lr, h.outer_lr * h.anneal_floor, horizon)}
 
 
 class LiveSettings(Generic[Hyperparameters]):

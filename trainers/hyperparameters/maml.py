@@ -53,7 +53,7 @@ class MAMLHyperparameters:
     )
     inner_lr: float = declare(
         "float",
-        0.1,
+        0.01,
         "step size of the adaptation; a change overwrites what metasgd learned",
         above=0,
         maximum=100,

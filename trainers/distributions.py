@@ -1,0 +1,82 @@
+"""Distributions of actions: what is drawn, how probable it was, and how far two of them are apart.
+
+Each holds what a network gave, with any leading dimensions; probabilities, entropies and divergences keep
+these and add up over an action's components.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+class Categorical(NamedTuple):
+    """Independent choices; actions are int64 [..., choices], counted from 0."""
+
+    logits: Tensor
+    """[..., sum of sizes], those of all choices in one row."""
+    sizes: list[int]
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        # argmax of p / Exp(1) draws from p, without a Python loop or a host round trip.
+        noise = torch.empty_like(self.logits).exponential_(generator=generator)
+        return Categorical(self.logits - noise.log(), self.sizes).mode()
+
+    def mode(self) -> Tensor:
+        return torch.stack([logits.argmax(-1) for logits in torch.split(self.logits, self.sizes, -1)], -1)
+
+    def evaluate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability [...] of ``actions`` and entropy [...]."""
+        log_prob, entropy = self.logits.new_zeros(()), self.logits.new_zeros(())
+        for choice, logits in enumerate(torch.split(self.logits, self.sizes, -1)):
+            log_probs = logits.log_softmax(-1)
+            log_prob = log_prob + log_probs.gather(-1, actions[..., choice : choice + 1]).squeeze(-1)
+            entropy = entropy - (log_probs.exp() * log_probs).sum(-1)
+        return log_prob, entropy
+
+    def divergence(self, other: Distribution) -> Tensor:
+        """KL(self ‖ other), [...]; ``other`` has the same choices."""
+        assert isinstance(other, Categorical)
+        total = self.logits.new_zeros(())
+        for pair in zip(*(torch.split(one.logits, one.sizes, -1) for one in (self, other)), strict=True):
+            mine, theirs = (logits.log_softmax(-1) for logits in pair)
+            total = total + (mine.exp() * (mine - theirs)).sum(-1)
+        return total
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution with independent components; actions are float [..., size]."""
+
+    mean: Tensor
+    """[..., size]"""
+    log_std: Tensor
+    """[size], or anything that broadcasts against ``mean``."""
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        return self.mean + torch.empty_like(self.mean).normal_(generator=generator) * self.log_std.exp()
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def evaluate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability [...] of ``actions`` and entropy [...]."""
+        deviations = (actions - self.mean) * (-self.log_std).exp()
+        components = self.mean.shape[-1]
+        size = self.log_std.sum(-1) + components * _HALF_LOG_TAU
+        log_prob = -0.5 * deviations.square().sum(-1) - size
+        return log_prob, (size + 0.5 * components).expand_as(log_prob)
+
+    def divergence(self, other: Distribution) -> Tensor:
+        """KL(self ‖ other), [...]."""
+        assert isinstance(other, Gaussian)
+        wider = other.log_std - self.log_std
+        apart = (self.mean - other.mean) * (-other.log_std).exp()
+        return (wider + 0.5 * ((-2 * wider).exp() + apart.square() - 1)).sum(-1)
+
+
+Distribution: TypeAlias = Categorical | Gaussian
