@@ -1,4 +1,4 @@
-"""A run as a tape: journal records become columns of numbers and events, and a playhead stands on them.
+"""A run as a tape: journal records become columns of numbers, and events.
 
 Pure: no files, no screen. Records come from outside, so nothing here raises on what they contain: a
 record that makes no sense is passed over.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from metarl_tui.events import EVENT_KINDS, Event, EventKind, Marker, Record, changes_of, describe
+from trainers.hyperparameters import TrainerEntry
 
-__all__ = ["ENDED", "Event", "Marker", "Playhead", "Record", "Tape"]
+__all__ = ["ENDED", "Event", "Marker", "Record", "Tape"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int32]
@@ -71,9 +71,15 @@ class Tape:
     short; NaN and infinite values are kept. ``version`` grows whenever something was added or dropped.
     """
 
-    def __init__(self, hyperparameters: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, hyperparameters: Mapping[str, Any] | None = None, trainer: TrainerEntry | None = None
+    ) -> None:
         self.initial: dict[str, Any] = dict(hyperparameters or {})
+        self._measured_as = dict(trainer.measured_as) if trainer else {}
+        self._scheduled = trainer.scheduled(self.initial) if trainer else frozenset()
         self.version = 0
+        self.damaged = 0
+        """Journal records that could not be read, where whoever reads them has said so."""
         self.status: Record | None = None
         """The newest status record."""
         self.started: Record | None = None
@@ -272,7 +278,7 @@ class Tape:
     def hyperparameters_at(self, iteration: int | None = None) -> dict[str, Any]:
         """Values in force during ``iteration``; by default those of the next iteration to come.
 
-        A value that a schedule moves is read from the metric ``train/<name>``.
+        A value that moves by itself is read from its metric.
         """
         moment = self.last + 1 if iteration is None else iteration
         values, changed = dict(self.initial), dict.fromkeys(self.initial, 0)
@@ -280,8 +286,8 @@ class Tape:
             if marker.iteration <= moment:
                 for name, (_, new) in marker.changes.items():
                     values[name], changed[name] = new, marker.iteration
-        for name in values:
-            column = self._columns.get(f"train/{name}")
+        for name in values.keys() & self._measured_as.keys():
+            column = self._columns.get(self._measured_as[name])
             index = column.index(moment) if column is not None else -1
             if column is not None and index >= 0 and column.iterations[index] >= changed[name]:
                 values[name] = float(column.values[index])
@@ -290,99 +296,13 @@ class Tape:
     def scheduled_at(self, iteration: int | None = None) -> set[str]:
         """Names of the values that a schedule still moves; one set by hand is constant from then on."""
         moment = self.last + 1 if iteration is None else iteration
-        annealed = self.initial.get("annealed")
-        if self.initial.get("anneal", "none") == "none" or not isinstance(annealed, list | tuple):
-            return set()
         by_hand = {
             name
             for marker in self._markers
             if marker.iteration <= moment and not marker.keeps_schedule
             for name in marker.changes
         }
-        return set(annealed) - by_hand
-
-
-@dataclass
-class Playhead:
-    """Where on the tape the screen stands: at its end (live), at one iteration (held), or moving (playing).
-
-    ``speed`` multiplies the recorded median rate, which counts as at least one iteration a second.
-    """
-
-    mode: Literal["live", "held", "playing"] = "live"
-    position: float = 0.0
-    speed: float = 1.0
-    slowest: float = field(default=1 / 8, repr=False)
-    fastest: float = field(default=64.0, repr=False)
-
-    @property
-    def live(self) -> bool:
-        return self.mode == "live"
-
-    @property
-    def iteration(self) -> int:
-        """The iteration that every panel shows."""
-        return int(self.position)
-
-    def advance(self, seconds: float, tape: Tape) -> bool:
-        """Let ``seconds`` pass; call it also after the tape grew. Whether the iteration or mode changed."""
-        before = (self.mode, self.iteration)
-        if self.mode == "playing":
-            rate = max(1.0, 1 / tape.seconds_per_iteration) if tape.seconds_per_iteration > 0 else 1.0
-            self.position = max(self.position, tape.first) + max(seconds, 0.0) * rate * self.speed
-            if self.position >= tape.last:
-                self.end(tape)
-        elif self.mode == "live":
-            self.position = tape.last
-        else:
-            self.position = self._within(self.position, tape)
-        return before != (self.mode, self.iteration)
-
-    def seek(self, iteration: float, tape: Tape) -> None:
-        """Go to ``iteration``. A playing tape plays on from there; at the end it behaves as :meth:`end`."""
-        if iteration >= tape.last:
-            self.end(tape)
-            return
-        self.position = self._within(iteration, tape)
-        if self.mode == "live":
-            self.mode = "held"
-
-    def step(self, iterations: int, tape: Tape) -> None:
-        """Move by whole iterations and hold there."""
-        if self.mode == "playing":
-            self.mode = "held"
-        self.seek(self.iteration + iterations, tape)
-
-    def jump(self, direction: Literal[-1, 1], tape: Tape) -> None:
-        """Move by a twentieth of the tape."""
-        self.seek(self.iteration + direction * max(1, round((tape.last - tape.first) / 20)), tape)
-
-    def home(self, tape: Tape) -> None:
-        self.seek(tape.first, tape)
-
-    def end(self, tape: Tape) -> None:
-        """To the newest iteration: live when training may go on, held when it is over."""
-        self.position = tape.last
-        self.mode = "held" if tape.ended else "live"
-
-    def toggle(self, tape: Tape) -> None:
-        """Play or hold; at the end of a run that is over, play from the start."""
-        if self.mode == "held":
-            self.mode = "playing"
-            if self.position >= tape.last:
-                self.position = tape.first if tape.ended else tape.last
-        else:
-            self.mode = "held"
-            self.position = self._within(self.position, tape)
-
-    def faster(self) -> None:
-        self.speed = min(self.speed * 2, self.fastest)
-
-    def slower(self) -> None:
-        self.speed = max(self.speed / 2, self.slowest)
-
-    def _within(self, position: float, tape: Tape) -> float:
-        return float(min(max(position, tape.first), tape.last))
+        return set(self._scheduled) - by_hand
 
 
 def _matrix(lines: list[list[Any]]) -> Floats:

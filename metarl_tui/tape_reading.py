@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.folder import RunConfig, RunFolder
+from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.tape import Tape
+from trainers.hyperparameters import TRAINERS
+
+
+def blank_tape(config: RunConfig) -> Tape:
+    """The tape of a run that has journaled nothing: its hyperparameters and options as it starts."""
+    return Tape({**config.hyperparameters, **config.options}, TRAINERS.get(config.trainer))
 
 
 def read_tape(folder: RunFolder) -> Tape:
@@ -13,8 +20,10 @@ def read_tape(folder: RunFolder) -> Tape:
     The tape starts from the run's hyperparameters and options. Raises
     :class:`~metarl_tui.runs.folder.RunError` when the run's configuration can't be read.
     """
-    tape = Tape({**folder.config.hyperparameters, **folder.config.options})
+    tape = blank_tape(folder.config)
+    journaled = last_journaled(folder)
     reader = JournalReader(folder.journal)
     while (records := reader.read()) or not reader.at_end:
         tape.extend(records)
+    tape.damaged = reader.damaged + reader.missing_before(journaled)
     return tape

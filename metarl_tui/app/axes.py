@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from metarl_tui.text import short_number
 
 _NICE = (1.0, 2.0, 2.5, 5.0)
 _LARGEST = 1e300
@@ -12,6 +15,8 @@ _MIDDLE = 0.375
 _WIDEST_GAP = 8
 _ROWS_FOR_TWO = 5
 """From so many rows on there are at least two ticks."""
+_SPAN_TO_CHANGE, _SPAN_TO_STAY = 50.0, 20.0
+"""Ratios of the largest to the smallest value from which on a logarithmic axis says more."""
 _HEADROOM = 0.06
 """Share of the span added where data left the old limits, so that they need not move again at once."""
 
@@ -32,6 +37,8 @@ class ValueAxis:
     high: float
     rows: int
     ticks: tuple[Tick, ...]
+    logarithmic: bool = False
+    """Whether limits are decimal logarithms of the values."""
 
     @property
     def label_width(self) -> int:
@@ -44,13 +51,34 @@ class ValueAxis:
         return self.low <= low and high <= self.high and (used >= 0.5 * span or _flat(low, high))
 
 
-def value_axis(low: float, high: float, rows: int, previous: ValueAxis | None = None) -> ValueAxis:
+def logarithmic_axis(low: float, high: float, rows: int, previous: ValueAxis | None = None) -> ValueAxis:
+    """As :func:`value_axis` for positive data: limits are decimal logarithms, ticks powers of ten."""
+    previous = previous if previous is not None and previous.logarithmic else None
+    axis = value_axis(math.log10(low), math.log10(high), rows, previous, steps=_decades, label=_power_label)
+    return axis if axis is previous else replace(axis, logarithmic=True)
+
+
+def spans_decades(low: float, high: float, *, before: bool) -> bool:
+    """Whether data from ``low`` to ``high`` wants a logarithmic axis; sooner if it had one ``before``."""
+    return low > 0 and high < math.inf and high >= (_SPAN_TO_STAY if before else _SPAN_TO_CHANGE) * low
+
+
+def value_axis(
+    low: float,
+    high: float,
+    rows: int,
+    previous: ValueAxis | None = None,
+    *,
+    steps: Callable[[float, float], list[float]] | None = None,
+    label: Callable[[float, float, float], str] | None = None,
+) -> ValueAxis:
     """Limits for data from ``low`` to ``high`` on ``rows`` rows; ``previous`` is kept while it fits.
 
     A tick stands on the middle of its row. Of all limits with a tick step of 1, 2, 2.5 or 5 × 10ⁿ and a
     whole number of rows between ticks, those nearest to the data are taken.
     """
     low, high = max(low, -_LARGEST), min(high, _LARGEST)
+    steps, label = steps or _steps, label or _label
     if previous is not None and previous.rows == rows:
         if previous.holds(low, high):
             return previous
@@ -63,18 +91,18 @@ def value_axis(low: float, high: float, rows: int, previous: ValueAxis | None = 
     spacing = range(2, 4) if rows < 8 else range(3, min(max(rows // 2, 4), _WIDEST_GAP) + 1)
     candidates = [
         candidate
-        for step in _steps((high - low) / rows * spacing[0], (high - low) * 2)
+        for step in steps((high - low) / rows * spacing[0], (high - low) * 2)
         for gap in spacing
         if (candidate := _fit(low, high, rows, step, gap)) is not None
     ]
     if not candidates:
         unit = (high - low) / rows
-        label = _label(low + unit / 2, abs(high - low) / 10, max(abs(low), abs(high)))
-        return ValueAxis(low, high, rows, (Tick(rows - 1, label),))
+        text = label(low + unit / 2, abs(high - low) / 10, max(abs(low), abs(high)))
+        return ValueAxis(low, high, rows, (Tick(rows - 1, text),))
     unit, _, _, step, gap, bottom, offset = min(candidates)
     edge = bottom - (offset + _MIDDLE) * unit
     ticks = tuple(
-        Tick(rows - 1 - row, _label(bottom + index * step, step, max(abs(low), abs(high))))
+        Tick(rows - 1 - row, label(bottom + index * step, step, max(abs(low), abs(high))))
         for index, row in enumerate(range(offset, rows, gap))
     )
     return ValueAxis(edge, edge + rows * unit, rows, ticks)
@@ -89,6 +117,18 @@ def _steps(smallest: float, largest: float) -> list[float]:
     first, last = math.floor(math.log10(smallest)), math.ceil(math.log10(largest))
     steps = [nice * 10.0**power for power in range(first, last + 1) for nice in _NICE]
     return [step for step in steps if smallest * 0.999 <= step <= largest]
+
+
+def _decades(smallest: float, largest: float) -> list[float]:
+    return [float(step) for step in (1, 2, 3, 5, 10, 20, 50, 100) if smallest * 0.999 <= step <= largest]
+
+
+def _power_label(value: float, step: float, largest: float) -> str:
+    """10 to the ``value``: plain between 0.001 and 1000, as 1e6 beyond."""
+    power = round(value)
+    if abs(value - power) > 1e-6:
+        return short_number(10.0**value)
+    return f"{10.0**power:g}" if -3 <= power <= 3 else f"1e{power}"
 
 
 def _fit(

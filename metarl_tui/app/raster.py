@@ -53,6 +53,10 @@ class Columns:
         drawn = ~np.isnan(self.low)
         return (float(self.low[drawn].min()), float(self.high[drawn].max())) if drawn.any() else None
 
+    def logarithmic(self) -> Columns:
+        """Decimal logarithms of these, which are positive."""
+        return Columns(np.log10(self.line), np.log10(self.low), np.log10(self.high), self.faults)
+
 
 @dataclass(frozen=True)
 class Raster:

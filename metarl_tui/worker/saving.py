@@ -65,6 +65,7 @@ class Saver:
         self.newest: str | None = None
         self._extra = extra
         self._due = time.monotonic() + LEAST_SECONDS
+        self._best: tuple[int, Contents] | None = None
 
     def state(self) -> dict[str, Any]:
         """What a later worker needs to go on judging and drawing, as JSON values."""
@@ -81,7 +82,10 @@ class Saver:
         self.sparkline = Sparkline(list(state.get("sparkline", [])), int(state.get("sparkline_width", 1)))
 
     def measured(self, values: dict[str, float]) -> str | None:
-        """Take in an iteration's metrics; the reason to save a checkpoint now, if there is one."""
+        """Take in an iteration's metrics; the reason to save a checkpoint now, if there is one.
+
+        The best so far is held until the next one is due, as a run may better itself many times a second.
+        """
         headline = values.get(self.entry.charts[0])
         if headline is not None:
             self.latest = headline
@@ -89,24 +93,30 @@ class Saver:
         objective = values.get(self.entry.objective)
         if objective is not None and self._is_best(objective):
             self.best = objective
-            return "best"
+            self._best = self.trainer.iteration, self._contents()
         return "automatic" if time.monotonic() >= self._due else None
 
     def save(self, reason: str) -> str:
-        """Save a checkpoint of the trainer as it stands; returns its name."""
+        """Save a checkpoint of the trainer as it stands, and of the best since the last; returns its name."""
         began = time.monotonic()
-        state = self.trainer.state()
-        numbers = {**state.numbers, "worker": {**self._extra(), **self.state()}}
-        contents = Contents(weights=state.weights, tensors=state.tensors, numbers=numbers)
-        saved = checkpoints.save(self.folder, self.trainer.iteration, contents, reason)
-        self.newest = saved.path.name
-        self.record(
-            "checkpoint", self.trainer.iteration, name=saved.path.name, reason=reason, bytes=saved.size
-        )
+        if self._best is not None:
+            self._write(*self._best, "best")
+            self._best = None
+        self.newest = self._write(self.trainer.iteration, self._contents(), reason)
         checkpoints.thin(self.folder)
         self.write_summary()
         ended = time.monotonic()
         self._due = ended + max(LEAST_SECONDS, (ended - began) / COST_SHARE)
+        return self.newest
+
+    def _contents(self) -> Contents:
+        state = self.trainer.state()
+        numbers = {**state.numbers, "worker": {**self._extra(), **self.state()}}
+        return Contents(weights=state.weights, tensors=state.tensors, numbers=numbers)
+
+    def _write(self, iteration: int, contents: Contents, reason: str) -> str:
+        saved = checkpoints.save(self.folder, iteration, contents, reason)
+        self.record("checkpoint", iteration, name=saved.path.name, reason=reason, bytes=saved.size)
         return saved.path.name
 
     def write_summary(self) -> None:

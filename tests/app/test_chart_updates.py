@@ -15,7 +15,8 @@ from textual.widgets import Static
 from metarl_tui.app.updates import CroppedUpdate, ThriftyCompositor
 from metarl_tui.app.widgets.chart_grid import ChartGrid
 from metarl_tui.app.widgets.tape_bar import TapeBar
-from metarl_tui.tape import Playhead, Tape
+from metarl_tui.playhead import Playhead
+from metarl_tui.tape import Tape
 from trainers.hyperparameters import TRAINERS
 
 

@@ -12,7 +12,8 @@ from textual.geometry import Region
 from metarl_tui.app.widgets.chart import Chart
 from metarl_tui.app.widgets.chart_grid import ChartGrid
 from metarl_tui.app.widgets.tape_bar import TapeBar
-from metarl_tui.tape import Playhead, Tape
+from metarl_tui.playhead import Playhead
+from metarl_tui.tape import Tape
 from trainers.hyperparameters import TRAINERS
 
 CHARTS = TRAINERS["ppo"].charts

@@ -11,7 +11,7 @@ from live_run import app_on, lines, text, until
 
 from metarl_tui.app.pictures import draw_picture, read_picture
 from metarl_tui.app.raster import row_text
-from metarl_tui.app.widgets.picture_panel import losses_by_step
+from metarl_tui.app.widgets.picture_panel import by_inner_step
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.tape import Tape
 
@@ -136,9 +136,9 @@ def test_losses_are_those_of_one_measurement() -> None:
     tape = Tape()
     tape.extend([record("metrics", 1, values={f"meta/loss_step_{n}": 9.0 - n for n in range(4)})])
     tape.extend([record("metrics", 2, values={f"meta/loss_step_{n}": 3.0 - n for n in range(2)})])
-    assert losses_by_step(tape, "meta", 1) == [9.0, 8.0, 7.0, 6.0]
-    assert losses_by_step(tape, "meta", 2) == [3.0, 2.0]
-    assert losses_by_step(tape, "meta_test", 2) == []
+    assert by_inner_step(tape, "meta/loss", 1) == [9.0, 8.0, 7.0, 6.0]
+    assert by_inner_step(tape, "meta/loss", 2) == [3.0, 2.0]
+    assert by_inner_step(tape, "meta_test/loss", 2) == []
 
 
 async def test_follows_the_playhead_and_turns_through_its_views(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from metarl_tui.app.axes import iterations_per_dot, value_axis
+from metarl_tui.app.axes import iterations_per_dot, logarithmic_axis, spans_decades, value_axis
 
 
 def labels(low: float, high: float, rows: int) -> list[str]:
@@ -69,3 +69,21 @@ def test_the_iteration_scale_moves_in_steps_while_a_run_grows() -> None:
     assert 0.95 < min(filled) <= max(filled) <= 1
     assert iterations_per_dot(1, 100, 100, settled=True) == 1.0
     assert iterations_per_dot(1, 1, 1) > 0
+
+
+def test_a_logarithmic_axis_has_powers_of_ten_and_rarely_moves() -> None:
+    axis = logarithmic_axis(0.02, 150_000, 8)
+    assert axis.low <= math.log10(0.02)
+    assert math.log10(150_000) <= axis.high
+    assert {tick.label for tick in axis.ticks} <= {"0.01", "0.1", "1", "10", "100", "1000", "1e4", "1e5"}
+    assert len(axis.ticks) >= 2
+    assert logarithmic_axis(0.03, 90_000, 8, axis) is axis
+    assert logarithmic_axis(0.03, 90_000, 8, value_axis(0, 4, 8)).logarithmic
+
+
+def test_a_logarithmic_axis_is_for_positive_values_that_span_decades() -> None:
+    assert spans_decades(0.1, 10, before=False)
+    assert not spans_decades(0.5, 20, before=False)
+    assert spans_decades(0.5, 20, before=True)  # once there, a little less does not turn it back
+    assert not spans_decades(0, 1e6, before=True)
+    assert not spans_decades(-1, 1e6, before=True)

@@ -11,6 +11,9 @@ import pytest
 from fake_runs import HYPERPARAMETERS, run_records
 
 from metarl_tui.tape import Tape
+from trainers.hyperparameters import TRAINERS
+
+PPO = TRAINERS["ppo"]
 
 
 def row(iteration: int, **values: Any) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def status(iteration: int, state: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def tape() -> Tape:
-    tape = Tape(HYPERPARAMETERS)
+    tape = Tape(HYPERPARAMETERS, PPO)
     tape.extend(run_records(184, nan_at=(60,)))
     return tape
 
@@ -55,7 +58,7 @@ def test_a_value_is_the_newest_at_or_before(tape: Tape) -> None:
 
 def test_records_in_slices_give_the_same_tape(tape: Tape) -> None:
     records = run_records(184, nan_at=(60,))
-    sliced = Tape(HYPERPARAMETERS)
+    sliced = Tape(HYPERPARAMETERS, PPO)
     for start in range(0, len(records), 7):
         sliced.extend(records[start : start + 7])
     assert set(sliced.keys) == set(tape.keys)
@@ -96,7 +99,7 @@ def test_values_in_force_follow_changes_and_schedules(tape: Tape) -> None:
 
 
 def test_a_change_counts_before_its_iteration_has_a_row() -> None:
-    tape = Tape({"learning_rate": 1e-3, "epochs": 4})
+    tape = Tape({"learning_rate": 1e-3, "epochs": 4}, PPO)
     tape.extend(
         [row(1, **{"train/learning_rate": 1e-3}), applied(2, learning_rate=[1e-3, 5e-4], epochs=[4, 6])]
     )
@@ -105,18 +108,18 @@ def test_a_change_counts_before_its_iteration_has_a_row() -> None:
 
 
 def test_a_value_set_by_hand_leaves_its_schedule() -> None:
-    tape = Tape(HYPERPARAMETERS)
+    tape = Tape(HYPERPARAMETERS, PPO)
     tape.extend([row(1), row(2), applied(2, learning_rate=[1e-3, 5e-4]), row(3)])
     assert tape.scheduled_at(1) == {"learning_rate"}
     assert tape.scheduled_at(2) == set()
-    rebased = Tape(HYPERPARAMETERS)
+    rebased = Tape(HYPERPARAMETERS, PPO)
     rebased.extend([row(1), {**applied(2, learning_rate=[1e-3, 5e-4]), "rebase": True}])
     assert rebased.scheduled_at() == {"learning_rate"}
-    assert Tape({**HYPERPARAMETERS, "anneal": "none"}).scheduled_at() == set()
+    assert Tape({**HYPERPARAMETERS, "anneal": "none"}, PPO).scheduled_at() == set()
 
 
 def test_a_resume_drops_what_stood_above_its_checkpoint() -> None:
-    tape = Tape(HYPERPARAMETERS)
+    tape = Tape(HYPERPARAMETERS, PPO)
     tape.extend([row(iteration, loss=float(iteration)) for iteration in range(1, 11)])
     tape.extend([
         {"kind": "checkpoint", "iteration": 9, "reason": "asked"},
@@ -199,8 +202,19 @@ def test_two_hundred_records_are_read_in_little_time() -> None:
     records = run_records(2000)[100:300]
     durations = []
     for _ in range(20):
-        tape = Tape(HYPERPARAMETERS)
+        tape = Tape(HYPERPARAMETERS, PPO)
         start = time.perf_counter()
         tape.extend(records)
         durations.append(time.perf_counter() - start)
     assert min(durations) < 0.002
+
+
+def test_what_a_trainer_moves_by_itself_is_read_from_its_own_metric() -> None:
+    tape = Tape({"outer_lr": 1e-3, "inner_lr": 0.1, "anneal": "linear"}, TRAINERS["maml"])
+    tape.extend([row(1, **{"meta/outer_lr": 1e-3, "meta/inner_lr": 0.1})])
+    tape.extend([row(2, **{"meta/outer_lr": 5e-4, "meta/inner_lr": 0.117})])
+    assert tape.hyperparameters_at() == {"outer_lr": 5e-4, "inner_lr": 0.117, "anneal": "linear"}
+    assert tape.scheduled_at() == {"outer_lr"}
+    tape.extend([applied(3, outer_lr=[5e-4, 2e-3])])
+    assert tape.hyperparameters_at()["outer_lr"] == 2e-3
+    assert tape.scheduled_at() == set()

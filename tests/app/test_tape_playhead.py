@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from metarl_tui.tape import Playhead, Tape
+from metarl_tui.playhead import Playhead
+from metarl_tui.tape import Tape
 
 
 def tape_of(last: int, seconds: float = 0.1, ended: bool = False) -> Tape:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyte
 import pytest
 from fake_runs import write_run
+from pseudo_terminal import Terminal, assert_restored
 
 SCRIPT = """
 import sys
@@ -35,68 +28,6 @@ sys.exit(code)
 HOSTILE = "a\x1b]52;c;QUFB\x07b\x1b[2Jc\x9b31md\n\u202ee"
 
 
-class Terminal:
-    """A process on a terminal of 100×30."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self.before = termios.tcgetattr(slave)
-        environment = {**os.environ, "TERM": "xterm-256color"}
-        self.process = subprocess.Popen(
-            argv,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env=environment,
-            close_fds=True,
-        )
-        self.slave = slave
-        self.seen = b""
-
-    def read(self, seconds: float = 0.05) -> bool:
-        """Take what was written. Whether there was anything."""
-        if not select.select([self.master], [], [], seconds)[0]:
-            return False
-        try:
-            added = os.read(self.master, 1 << 16)
-        except OSError:
-            return False
-        self.seen += added
-        return bool(added)
-
-    @property
-    def shown(self) -> str:
-        screen = pyte.Screen(100, 30)
-        pyte.ByteStream(screen).feed(self.seen)
-        return "\n".join(screen.display)
-
-    def wait_for(self, mark: str, seconds: float = 20.0) -> None:
-        end = time.monotonic() + seconds
-        while mark not in self.shown:
-            assert time.monotonic() < end, self.shown
-            assert self.process.poll() is None or self.read(), self.shown
-            self.read()
-
-    def ends(self, seconds: float = 15.0) -> int:
-        end = time.monotonic() + seconds
-        while self.process.poll() is None:
-            assert time.monotonic() < end, self.shown
-            self.read()
-        while self.read():
-            pass
-        return self.process.returncode
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for descriptor in (self.master, self.slave):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[object]:
     opened = []
@@ -109,13 +40,6 @@ def terminal(tmp_path: Path) -> Iterator[object]:
     yield start
     for one in opened:
         one.close()
-
-
-def assert_restored(terminal: Terminal) -> None:
-    assert termios.tcgetattr(terminal.slave) == terminal.before
-    for on, off in ((b"\x1b[?1049h", b"\x1b[?1049l"), (b"\x1b[?1003h", b"\x1b[?1003l")):
-        assert terminal.seen.rindex(off) > terminal.seen.rindex(on)
-    assert terminal.seen.rindex(b"\x1b[?25h") > terminal.seen.rindex(b"\x1b[?25l")
 
 
 def test_q_leaves_and_nothing_heavy_was_imported(terminal) -> None:

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from textual.message import Message
 
-from metarl_tui.app.axes import ValueAxis, iterations_per_dot, value_axis
+from metarl_tui.app.axes import (
+    ValueAxis,
+    iterations_per_dot,
+    logarithmic_axis,
+    spans_decades,
+    value_axis,
+)
 from metarl_tui.app.raster import Columns, Points, behind, dot_columns, draw
 from metarl_tui.app.widgets import cells
 from metarl_tui.app.widgets.cells import Canvas, CellWidget
@@ -111,7 +117,12 @@ class Chart(CellWidget):
         beside = self._beside(tape, span, dots)
         drawn = [one.limits for one in (columns, beside) if one is not None and one.limits]
         limits = (min(low for low, _ in drawn), max(high for _, high in drawn)) if drawn else (0.0, 0.0)
-        self._axis = value_axis(*limits, rows, self._axis)
+        had = self._axis is not None and self._axis.logarithmic
+        if metric(self.key).scale == "log" and spans_decades(*limits, before=had):
+            self._axis = logarithmic_axis(*limits, rows, self._axis)
+            columns, beside = columns.logarithmic(), beside.logarithmic() if beside is not None else None
+        else:
+            self._axis = value_axis(*limits, rows, None if had else self._axis)
         if left and self.label_width > self.label_room:
             self.label_room = self.label_width
             return self.paint(width, height)

@@ -1,0 +1,49 @@
+"""Which states are kept: the best ones too, however fast a run betters itself."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from small_runs import MakeRun
+
+from metarl_tui.runs import checkpoints
+from metarl_tui.worker.saving import Saver
+from trainers.hyperparameters import TRAINERS
+from trainers.trainer import Progress, State, Trainer
+
+
+class Counting:
+    """A trainer whose weights are the number of its iterations."""
+
+    iteration = 0
+    progress = Progress(0, 10, "iterations")
+
+    def step(self) -> None:
+        self.iteration += 1
+
+    def state(self) -> State:
+        return State(weights={"count": np.array([float(self.iteration)])})
+
+
+def test_the_best_state_is_held_until_a_checkpoint_is_due(make_run: MakeRun) -> None:
+    folder = make_run()
+    trainer = Counting()
+    records: list[dict[str, Any]] = []
+
+    def record(kind: str, iteration: int, /, **fields: Any) -> None:
+        records.append({"kind": kind, "iteration": iteration, **fields})
+
+    saver = Saver(folder, cast(Trainer, trainer), TRAINERS["ppo"], record, dict)
+    for value in (1.0, 3.0, 7.0, 5.0):
+        trainer.step()
+        assert saver.measured({TRAINERS["ppo"].objective: value}) is None
+    assert checkpoints.listed(folder) == []
+    saver.save("automatic")
+    saved = {checkpoint.iteration: checkpoint for checkpoint in checkpoints.listed(folder)}
+    assert {iteration: one.reasons for iteration, one in saved.items()} == {3: ("best",), 4: ("automatic",)}
+    assert checkpoints.load(saved[3]).weights["count"] == 3.0
+    assert [(one["iteration"], one["reason"]) for one in records] == [(3, "best"), (4, "automatic")]
+    saver.save("asked")
+    assert [one["reason"] for one in records[2:]] == ["asked"]
+    assert saver.best == 7.0
