@@ -17,30 +17,46 @@ from typing import Any, Literal
 
 import orjson
 
-from metarl_tui.runs.files import open_private, reason, shown
+from metarl_tui.runs.files import open_existing, open_private, read_exactly, reason, shown
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.process import write_launched
 from metarl_tui.text import clean
+
+_TAIL_BYTES = 1 << 14
 
 
 class StartFailed(RunError):
     """The worker ended before it had started; the message says why."""
 
 
-def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase: bool = False) -> Launch:
+def start(
+    folder: RunFolder,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    rebase: bool = False,
+    attended: bool = True,
+) -> Launch:
     """Start the worker of ``folder``, from its newest good checkpoint if there is one.
 
-    ``changes`` are applied before the first iteration, as a person's request. Raises :class:`RunError`
-    when the folder may be written by others or a process can't be started.
+    ``changes`` are applied before the first iteration, as a person's request; ``attended`` says that there is
+    a person, for whom it may wait. Raises :class:`RunError`
+    when the folder may be written by others, names code that is not trusted, or a process can't be started.
     """
     folder.check_private()
+    folder.check_trusted()
     reader = JournalReader(folder.journal)
     reader.seek_end()
     command = [sys.executable, "-P", "-m", "metarl_tui.worker", str(folder.path.resolve())]
+    if not attended:
+        command.append("--unattended")
     if changes:
         command += ["--changes", orjson.dumps({"values": dict(changes), "rebase": rebase}).decode()]
-    working_folder = Path(folder.config.working_folder)
+    if (
+        folder.config.names_code
+    ):  # whoever starts it has been asked, and what was answered could perhaps not be remembered
+        command.append("--trusted")
+    working_folder = Path(folder.config.working_folder) if folder.config.names_code else None
     try:
         descriptor = open_private(folder.log, os.O_WRONLY | os.O_APPEND)
         try:
@@ -50,7 +66,7 @@ def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase
                 stdout=descriptor,
                 stderr=descriptor,
                 start_new_session=True,
-                cwd=working_folder if working_folder.is_dir() else None,
+                cwd=working_folder if working_folder and working_folder.is_dir() else None,
             )
             with suppress(OSError):  # it only tells others sooner that somebody is on the way
                 write_launched(folder, process.pid)
@@ -98,6 +114,15 @@ class Launch:
             raise StartFailed(self._last_words() or f"the worker ended with exit code {exit_code}")
         return "starting"
 
+    @property
+    def exit_code(self) -> int | None:
+        """The worker's exit code; ``None`` while it runs."""
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """Tell the worker to save and end."""
+        self._process.terminate()
+
     def wait(self, timeout: float = 120.0) -> None:
         """Wait until the worker has started. Raises :class:`StartFailed`."""
         end = time.monotonic() + timeout
@@ -116,7 +141,13 @@ class Launch:
 
     def _last_words(self) -> str:
         try:
-            lines = self.folder.log.read_text("utf-8", "replace").splitlines()
+            descriptor = open_existing(self.folder.log)
         except OSError:
             return ""
+        try:
+            size = os.fstat(descriptor).st_size
+            tail = read_exactly(descriptor, _TAIL_BYTES, max(size - _TAIL_BYTES, 0))
+        finally:
+            os.close(descriptor)
+        lines = tail.decode("utf-8", "replace").splitlines()
         return clean(next((line for line in reversed(lines) if line.strip()), "")).removeprefix("error: ")

@@ -59,12 +59,19 @@ def chart(tape: Tape, key: str, width: int, height: int, *, colour: bool = False
 
 
 def steps_chart(
-    curves: Sequence[Sequence[float]], width: int, height: int, inks: Sequence[str], *, ascii: bool = False
+    curves: Sequence[Sequence[float]],
+    width: int,
+    height: int,
+    inks: Sequence[str],
+    *,
+    marks: Sequence[str] | None = None,
+    colour: bool = True,
 ) -> str:
     """Values by step of an adaptation, beginning before the first; a curve each in plotext's ``inks``.
 
-    Values that are not finite are left out; the empty string when none is left. The inks are escape
-    sequences in the text.
+    Values that are not finite are left out; the empty string when none is left. ``marks`` are what the
+    curves are drawn with, by default ``braille``. The inks are escape sequences in the text; without
+    ``colour`` there are none.
     """
     points = [[(step, value) for step, value in enumerate(curve) if math.isfinite(value)] for curve in curves]
     values = np.array([value for curve in points for _, value in curve])
@@ -72,12 +79,12 @@ def steps_chart(
         return ""
     figure = _figure(width, height)
     _axes(figure, np.array([0, max(len(curve) for curve in curves) - 1]), values)
-    for curve, ink in zip(points, inks, strict=True):
+    for curve, ink, mark in zip(points, inks, marks or ["braille"] * len(points), strict=True):
         if curve:
-            marker = _marker(ink, "*" if ascii else "braille")
+            marker = _marker(ink, mark)
             steps, heights = zip(*curve, strict=True)
             figure.draw(figure.signal(list(steps), list(heights), marker=marker).lines(len(curve) > 1))
-    text: str = figure.build().string(colorless=False)
+    text: str = figure.build().string(colorless=not colour)
     return text.rstrip("\n")
 
 

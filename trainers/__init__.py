@@ -1,4 +1,4 @@
-"""PyTorch trainers (PPO, MAML) as iterators, usable without the terminal program."""
+"""PyTorch trainers (PPO, MAML, MAML-PPO) as iterators, usable without the terminal program."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainers.few_shot import load_learner
+    from trainers.few_trajectories import load_meta_policy
     from trainers.load import load_policy
 
-__all__ = ["load_learner", "load_policy"]
+__all__ = ["load_learner", "load_meta_policy", "load_policy"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from trainers.few_shot import load_learner
 
         return load_learner
+    if name == "load_meta_policy":
+        from trainers.few_trajectories import load_meta_policy
+
+        return load_meta_policy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

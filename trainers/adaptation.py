@@ -15,8 +15,8 @@ from trainers.learners import Network
 from trainers.tasks import Tasks
 
 DIVERGED = 10.0
-"""A task has diverged when its loss is not a number, or more than this many times the median."""
-_AT_ONCE = 50
+"""How many times the median a task's loss must be to have diverged; see :meth:`Adaptation.diverged`."""
+_TASKS_AT_ONCE, _ROWS_AT_ONCE = 50, 100_000
 
 
 @dataclass
@@ -78,6 +78,16 @@ class Adaptation:
     losses: Tensor
     accuracies: Tensor | None
 
+    def diverged(self) -> Tensor:
+        """Which tasks have diverged after each number of steps, bool [steps + 1, n].
+
+        Those whose loss is not finite, or more than :data:`DIVERGED` times the median over the tasks and
+        above what it was before the first step: where most tasks are solved the median is about 0, and one
+        that was merely solved less well has not diverged.
+        """
+        median = self.losses.nanmedian(1, keepdim=True).values
+        return ~self.losses.isfinite() | (self.losses > torch.maximum(DIVERGED * median, self.losses[:1]))
+
 
 def task_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss of each task, [n]: cross-entropy for int64 ``targets`` [n, rows], else squared error."""
@@ -94,7 +104,9 @@ def task_accuracies(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def adapt(loop: InnerLoop, parameters: dict[str, Tensor], tasks: Tasks) -> Adaptation:
     """Adapt to ``tasks`` and measure on their queries after every step; keeps no derivatives."""
-    chunks = zip(*(torch.split(part, _AT_ONCE) for part in tasks), strict=True)
+    rows = tasks.support_x.shape[1] + tasks.query_x.shape[1]
+    at_once = min(max(_ROWS_AT_ONCE // rows, 1), _TASKS_AT_ONCE)
+    chunks = zip(*(torch.split(part, at_once) for part in tasks), strict=True)
     parts = [_adapt(loop, parameters, Tasks(*chunk)) for chunk in chunks]
     losses = torch.cat([losses for losses, _ in parts], 1)
     accuracies = [found for _, found in parts if found is not None]
@@ -113,8 +125,3 @@ def _adapt(loop: InnerLoop, parameters: dict[str, Tensor], tasks: Tasks) -> tupl
             if not tasks.query_y.is_floating_point():
                 accuracies.append(task_accuracies(outputs, tasks.query_y))
     return torch.stack(losses), torch.stack(accuracies) if accuracies else None
-
-
-def diverged(losses: Tensor) -> Tensor:
-    """Which of the tasks with ``losses`` [n] have diverged, bool [n]."""
-    return ~(losses <= DIVERGED * losses.nanmedian())

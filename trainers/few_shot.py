@@ -56,6 +56,8 @@ class Learner:
         ``steps`` and ``inner_lr`` default to those of the run's measurements on held-out tasks. Inputs may
         be flat rows. Raises :class:`ValueError` for rows of another shape or classes that there are not.
         """
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps = {steps}: must be at least 0")
         inputs, targets = self.inputs(x), self._targets(y)
         if inputs.shape[1] != targets.shape[1] or not inputs.shape[1]:
             raise ValueError(
@@ -73,7 +75,7 @@ class Learner:
 
     def inputs(self, x: Any) -> Tensor:
         """``x`` as [1, rows, *shape]. Raises :class:`ValueError`."""
-        array = np.asarray(x, np.float32)
+        array = _numbers("x", x)
         size = math.prod(self.shape)
         fits = array.shape[1:] in (self.shape, (size,)) or (size == 1 and array.ndim == 1)
         if not array.ndim or not fits:
@@ -81,12 +83,12 @@ class Learner:
         return self._on_device(array.reshape(1, len(array), *self.shape))
 
     def _targets(self, y: Any) -> Tensor:
-        array = np.asarray(y)
+        array = _numbers("y", y)
         if self.classes is None:
             single = self.outputs == 1 and array.ndim == 1
             if not array.ndim or not (single or array.shape[1:] == (self.outputs,)):
                 raise ValueError(f"y of shape {list(array.shape)}: must be {['rows', self.outputs]}")
-            return self._on_device(array.astype(np.float32).reshape(1, len(array), self.outputs))
+            return self._on_device(array.reshape(1, len(array), self.outputs))
         whole = array.astype(np.int64)
         if array.ndim != 1 or (whole != array).any() or (whole < 0).any() or (whole >= self.classes).any():
             raise ValueError(f"y: must be class numbers from 0 to {self.classes - 1}, one for each row")
@@ -94,6 +96,18 @@ class Learner:
 
     def _on_device(self, array: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(next(iter(self.parameters.values())).device)
+
+
+def _numbers(name: str, values: Any) -> Array:
+    """``values`` in float32. Raises :class:`ValueError` for what is no number or not finite there."""
+    try:
+        with np.errstate(over="ignore"):
+            array: Array = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: must be numbers, in rows of one length ({error})") from error
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: must be finite numbers, within ±3.4e38")
+    return array
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ steps count, with weights that move to the last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -32,27 +33,27 @@ from trainers.adaptation import (
     Adaptation,
     InnerLoop,
     adapt,
-    diverged,
     make_loop,
     task_accuracies,
     task_losses,
 )
+from trainers.arrays import adam_arrays, leaf, restore_adam, to_array
 from trainers.declarations import InvalidValue, Value
 from trainers.devices import find_device
 from trainers.hyperparameters import MAMLHyperparameters, MAMLSetup
 from trainers.learners import make_network
-from trainers.memory import Memory, check_memory
+from trainers.memory import Memory, check_memory, check_network
 from trainers.pictures import Illustrator
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
-from trainers.settings import LinearSchedule, LiveSettings, check_changes
+from trainers.settings import LiveSettings, annealed_rate, check_changes
 from trainers.tasks import Options, Tasks, TaskSource
-from trainers.trainer import Array, Iteration, Progress, State, TrainingError
+from trainers.trainer import Iteration, Progress, State, TrainingError
 
 RATE = "inner_lr."
 """What the names of learned inner rates begin with."""
 _SAMPLED = ("shots", "query_shots")
 _FIRST_ORDER = ("fomaml", "reptile")
-_MEMORY = ("meta_batch_size", "inner_steps", "first_order_until", "iterations", *_SAMPLED)
+_MEMORY = ("meta_batch_size", "eval_tasks", "inner_steps", "first_order_until", "iterations", *_SAMPLED)
 
 
 @dataclass
@@ -115,14 +116,15 @@ class MAML:
         torch.set_num_threads(setup.threads)
         # A copy: schedules and changes write into it.
         h = replace(hyperparameters)
-        self.settings = LiveSettings(h, _schedules(h))
+        self.settings = LiveSettings(h, annealed_rate(h))
         self._use(*self._sources(h))
         self.network = make_network(h, self.training_tasks.shape, self.training_tasks.outputs)
+        check_network(self.network, h, self.device)
         initial = self.network.initial(torch_generator(setup.seed, "initialisation"))
-        self.parameters = {name: _leaf(tensor.to(self.device)) for name, tensor in initial.items()}
+        self.parameters = {name: leaf(tensor.to(self.device)) for name, tensor in initial.items()}
         self.rates: dict[str, Tensor] = {}
         if setup.variant == "metasgd":
-            self.rates = {name: _leaf(torch.full_like(p, h.inner_lr)) for name, p in self.parameters.items()}
+            self.rates = {name: leaf(torch.full_like(p, h.inner_lr)) for name, p in self.parameters.items()}
         self.optimizer = torch.optim.Adam(list(self._learned.values()), h.outer_lr, fused=True)
         self.generator = torch_generator(setup.seed, "tasks")
         self.memory = self._checked_memory(self.training_tasks, h)
@@ -160,7 +162,7 @@ class MAML:
             metrics |= self._held_out()
         pictures: tuple[dict[str, Any], ...] = ()
         if h.picture_every and (self._iteration == 1 or self._iteration % h.picture_every == 0):
-            pictures = self.illustrator(self.inner_loop(), self.parameters)
+            pictures = self.illustrator(self.inner_loop(evaluating=True), self.parameters)
         seconds = perf_counter() - began
         metrics |= {
             "time/iterations_per_second": 1 / seconds,
@@ -168,7 +170,7 @@ class MAML:
             "time/sample_seconds": sampled - began,
             "time/learn_seconds": learned - sampled,
         }
-        return Iteration(self._iteration, metrics, fault, self._events(), pictures)
+        return Iteration(self._iteration, metrics, fault, pictures=pictures)
 
     def inner_loop(self, *, evaluating: bool = False) -> InnerLoop:
         """The adaptation as the settings in force have it, in training or on held-out tasks."""
@@ -181,6 +183,7 @@ class MAML:
 
     def _checked_memory(self, tasks: TaskSource, h: MAMLHyperparameters) -> Memory:
         """The estimate for the costliest iteration to come. Raises :class:`TrainingError`."""
+        tasks.check_count(max(h.meta_batch_size, h.eval_tasks))
         loop = replace(self.inner_loop(), steps=h.inner_steps)
         first_order = self.setup.variant in _FIRST_ORDER or h.first_order_until >= h.iterations
         return check_memory(loop, self.parameters, tasks, h, first_order)
@@ -211,14 +214,6 @@ class MAML:
             return self.settings.values.inner_lr
         with torch.no_grad():
             return float(torch.cat([rate.flatten() for rate in self.rates.values()]).mean())
-
-    def _events(self) -> tuple[str, ...]:
-        if self._iteration > 1:
-            return ()
-        said = [self.memory.in_words()]
-        if self.network.transductive:
-            said.append("batch norm takes its statistics from the query rows: all figures are transductive")
-        return tuple(said)
 
     # -- the interface of a trainer -----------------------------------------------------------------------
 
@@ -261,18 +256,20 @@ class MAML:
                 self.optimizer.state.pop(rate, None)
         return done
 
+    def remarks(self) -> tuple[str, ...]:
+        """The memory that an iteration is estimated to take, and what has to be known of the figures."""
+        said = [self.memory.in_words()]
+        if self.network.transductive:
+            said.append("batch norm takes its statistics from the query rows: all figures are transductive")
+        return tuple(said)
+
     def decisions(self) -> dict[str, Any]:
         """The threads in use."""
         return {"threads": self.setup.threads}
 
     def state(self) -> State:
         """All that it takes to go on bit for bit."""
-        weights = {name: _array(tensor) for name, tensor in self._learned.items()}
-        tensors = {
-            f"optimizer.{name}.{moment}": _array(tensor)
-            for name, parameter in self._learned.items()
-            for moment, tensor in self.optimizer.state[parameter].items()
-        }
+        weights = {name: to_array(tensor) for name, tensor in self._learned.items()}
         numbers = {
             "iteration": self._iteration,
             "settings": self.settings.state(),
@@ -283,7 +280,7 @@ class MAML:
             },
             "generators": {"tasks": torch_state(self.generator)},
         }
-        return State(weights, tensors, numbers)
+        return State(weights, adam_arrays(self.optimizer, self._learned), numbers)
 
     def restore(self, state: State) -> str | None:
         """Go on from ``state``; always exactly, as long as the distribution draws from its generator."""
@@ -291,16 +288,10 @@ class MAML:
         self._use(*self._sources(self.settings.values))
         self._iteration = state.numbers["iteration"]
         restore_torch(self.generator, state.numbers["generators"]["tasks"])
-        self.optimizer.state.clear()
         for name, parameter in self._learned.items():
-            parameter.data.copy_(torch.tensor(state.weights[name]))
-            moments = {
-                moment: torch.tensor(state.tensors[key], device=self.device)
-                for moment in ("step", "exp_avg", "exp_avg_sq")
-                if (key := f"optimizer.{name}.{moment}") in state.tensors
-            }
-            if moments:
-                self.optimizer.state[parameter] = moments
+            if name in state.weights:  # a fork that learns its rates begins with inner_lr
+                parameter.data.copy_(torch.tensor(state.weights[name]))
+        restore_adam(self.optimizer, self._learned, state.tensors)
         return None
 
     def close(self) -> None:
@@ -331,7 +322,7 @@ def measurements(went: Adaptation, outer_grad_norm: Tensor | None = None) -> dic
     """
     losses, last = went.losses, went.losses[-1]
     names = [f"loss_step_{step}" for step in range(len(losses))]
-    parts = [losses.mean(1), last.nanmedian()[None], diverged(last).sum()[None]]
+    parts = [losses.mean(1), last.nanmedian()[None], went.diverged()[-1].sum()[None]]
     names += ["loss_post_median", "diverged_tasks"]
     if went.accuracies is not None:
         parts.append(went.accuracies[[0, -1]].mean(1))
@@ -347,10 +338,15 @@ def measurements(went: Adaptation, outer_grad_norm: Tensor | None = None) -> dic
 def _fault(metrics: Mapping[str, float]) -> str | None:
     """Why there is no update, in words; a NaN in any task reaches the gradient's norm."""
     norm = metrics["meta/outer_grad_norm"]
-    if norm - norm == 0:
+    if math.isfinite(norm):
         return None
     lost = int(metrics["meta/diverged_tasks"])
-    return f"meta-gradient norm = {norm:g}, {lost} tasks diverged; the update was skipped"
+    todo = ""
+    if not math.isfinite(metrics["meta/loss_pre"]):
+        todo = "; the loss is not finite before adapting: look at the tasks' numbers"
+    elif lost:
+        todo = "; use a smaller inner_lr or outer_lr, or fewer inner_steps"
+    return f"meta-gradient norm = {norm:g}, {lost} tasks diverged; the update was skipped{todo}"
 
 
 def _step_weights(h: MAMLHyperparameters, iteration: int) -> tuple[float, ...] | None:
@@ -363,19 +359,3 @@ def _step_weights(h: MAMLHyperparameters, iteration: int) -> tuple[float, ...] |
 
 def _refused(name: str, value: Value, refusal: TrainingError) -> InvalidValue:
     return InvalidValue(name, value, str(refusal).removeprefix(f"{name} = {value}: "))
-
-
-def _schedules(h: MAMLHyperparameters) -> dict[str, LinearSchedule]:
-    if h.anneal == "none":
-        return {}
-    horizon = h.anneal_iterations or h.iterations
-    return {"outer_lr": LinearSchedule(h.outer_lr, h.outer_lr * h.anneal_floor, horizon)}
-
-
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone().requires_grad_()
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().cpu().numpy().copy()
-    return array

@@ -17,14 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.adaptation import (
-    Adaptation,
-    InnerLoop,
-    adapt,
-    diverged,
-    task_accuracies,
-    task_losses,
-)
+from trainers.adaptation import Adaptation, InnerLoop, adapt, task_accuracies, task_losses
 from trainers.fast_weights import FastWeights
 from trainers.few_shot import Learner
 from trainers.randomness import torch_generator
@@ -36,6 +29,7 @@ _CHOOSING_TASKS = 100
 _Z95 = 1.96
 _CONVERGED_STEPS, _LOOK_EVERY, _IMPROVEMENT = 2000, 100, 0.01
 _SCRATCH_RATE, _SCRATCH_FLOATS = 0.01, 10_000_000
+_SAID_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -89,12 +83,12 @@ def evaluate_learner(
     methods = [{"name": setup.variant, "inner_lr": rate, "by_step": by_step(went)}]
     if baselines:
         count = learner.iteration if baseline_iterations is None else baseline_iterations
-        progress(f"joint training for {count} iterations")
-        joint = train_jointly(learner, training, count)
+        joint = train_jointly(learner, training, count, progress)
+        progress("fine-tuning to the held-out tasks")
         methods.append(_fine_tuned("joint training, fine-tuned", joint, fixed))
         progress("learning from scratch")
         methods.append(_fine_tuned("from scratch", _fresh(learner), fixed))
-        methods.append(_converged(fixed))
+        methods.append(_converged(fixed, progress))
     return {
         "task": setup.task,
         "iteration": learner.iteration,
@@ -112,18 +106,18 @@ def evaluate_learner(
 def by_step(went: Adaptation) -> list[dict[str, float]]:
     """Statistics over tasks after 0, 1, … steps, as :func:`evaluate_learner` gives them."""
     rows = []
-    for step, losses in enumerate(went.losses):
-        mean, half = _mean_and_interval(losses)
+    for step, (losses, lost) in enumerate(zip(went.losses, went.diverged(), strict=True)):
+        mean, half = mean_and_interval(losses)
         row = {
             "step": step,
             "loss": mean,
             "loss_ci95": half,
             "loss_median": float(losses.nanmedian()),
-            "diverged": int(diverged(losses).sum()),
+            "diverged": int(lost.sum()),
         }
         if went.accuracies is not None:
             found = went.accuracies[step]
-            mean, half = _mean_and_interval(found)
+            mean, half = mean_and_interval(found)
             worst = found.sort().values[: max(len(found) // 20, 1)]
             row |= {
                 "accuracy": mean,
@@ -135,14 +129,21 @@ def by_step(went: Adaptation) -> list[dict[str, float]]:
     return rows
 
 
-def train_jointly(learner: Learner, tasks: TaskSource, iterations: int) -> dict[str, Tensor]:
-    """One network for all tasks: Adam on the mean loss over every row of the run's own batches of tasks."""
+def train_jointly(
+    learner: Learner, tasks: TaskSource, iterations: int, progress: Callable[[str], None] = lambda text: None
+) -> dict[str, Tensor]:
+    """One network for all tasks: Adam on the mean loss over every row of the run's own batches of tasks.
+
+    ``progress`` hears now and then how far it is.
+    """
     h, setup = learner.hyperparameters, learner.setup
     parameters = _fresh(learner)
     device = next(iter(parameters.values())).device
     optimizer = torch.optim.Adam(list(parameters.values()), h.outer_lr, fused=True)
     generator = torch_generator(setup.seed, "tasks")
-    for _ in range(iterations):
+    for done in range(iterations):
+        if done % _SAID_EVERY == 0:
+            progress(f"joint training, {done} of {iterations} iterations")
         batch = tasks.sample_tasks(h.meta_batch_size, generator).to(device)
         x, y = torch.cat((batch.support_x, batch.query_x), 1), torch.cat((batch.support_y, batch.query_y), 1)
         weights = FastWeights(parameters, h.meta_batch_size, adapted=())
@@ -174,28 +175,30 @@ def _fine_tuned(name: str, parameters: dict[str, Tensor], fixed: _Fixed) -> dict
     return {"name": name, "inner_lr": rate, "by_step": by_step(went)}
 
 
-def _converged(fixed: _Fixed) -> dict[str, Any]:
+def _converged(fixed: _Fixed, progress: Callable[[str], None]) -> dict[str, Any]:
     """A network for each held-out task, trained on its support rows until that stops to help."""
     initial = _fresh(fixed.learner)
     size = sum(tensor.numel() for tensor in initial.values())
     at_once = max(_SCRATCH_FLOATS // size, 1)
     chunks = [Tasks(*chunk) for chunk in zip(*(torch.split(p, at_once) for p in fixed.held_out), strict=True)]
-    found = [_until_converged(fixed.learner, initial, chunk) for chunk in chunks]
-    accuracies = [accuracy for _, accuracy, _ in found if accuracy is not None]
+    found = []
+    for number, chunk in enumerate(chunks, 1):
+        progress(f"learning from scratch to convergence, part {number} of {len(chunks)}")
+        found.append(_until_converged(fixed.learner, initial, chunk))
+    accuracies = [went.accuracies for went, _ in found if went.accuracies is not None]
     went = Adaptation(
-        torch.cat([loss for loss, _, _ in found])[None], torch.cat(accuracies)[None] if accuracies else None
+        torch.cat([went.losses for went, _ in found], 1), torch.cat(accuracies, 1) if accuracies else None
     )
-    row = by_step(went)[0] | {"step": max(steps for _, _, steps in found)}
+    row = by_step(went)[-1] | {"step": max(steps for _, steps in found)}
     return {"name": "from scratch, converged", "inner_lr": _SCRATCH_RATE, "by_step": [row]}
 
 
-def _until_converged(
-    learner: Learner, initial: dict[str, Tensor], tasks: Tasks
-) -> tuple[Tensor, Tensor | None, int]:
-    """Adam on every task's own network; query losses and accuracies [n], and the steps it took."""
+def _until_converged(learner: Learner, initial: dict[str, Tensor], tasks: Tasks) -> tuple[Adaptation, int]:
+    """Adam on every task's own network; how it went from the first step to the last, and their number."""
     count = tasks.support_x.shape[0]
     own = {name: p.detach().expand(count, *p.shape).clone().requires_grad_() for name, p in initial.items()}
     weights = FastWeights.of_tasks(own)
+    first = _measured(learner, weights, tasks)
     optimizer = torch.optim.Adam(list(own.values()), _SCRATCH_RATE, fused=True)
     before, steps = math.inf, 0
     for steps in range(1, _CONVERGED_STEPS + 1):
@@ -209,13 +212,22 @@ def _until_converged(
             if now > before * (1 - _IMPROVEMENT) or now < 1e-4:
                 break
             before = now
-    with torch.no_grad():
-        outputs = learner.network(weights, tasks.query_x)
-        right = None if learner.classes is None else task_accuracies(outputs, tasks.query_y)
-        return task_losses(outputs, tasks.query_y), right, steps
+    last = _measured(learner, weights, tasks)
+    accuracies = None
+    if first.accuracies is not None and last.accuracies is not None:
+        accuracies = torch.cat((first.accuracies, last.accuracies))
+    return Adaptation(torch.cat((first.losses, last.losses)), accuracies), steps
 
 
-def _mean_and_interval(values: Tensor) -> tuple[float, float]:
+@torch.no_grad()
+def _measured(learner: Learner, weights: FastWeights, tasks: Tasks) -> Adaptation:
+    """How the queries go with ``weights``, as an adaptation of one row."""
+    outputs = learner.network(weights, tasks.query_x)
+    right = None if learner.classes is None else task_accuracies(outputs, tasks.query_y)[None]
+    return Adaptation(task_losses(outputs, tasks.query_y)[None], right)
+
+
+def mean_and_interval(values: Tensor) -> tuple[float, float]:
     """Mean and half-width of its 95 % interval over tasks."""
     deviation = float(values.std()) if len(values) > 1 else math.nan
     return float(values.mean()), _Z95 * deviation / math.sqrt(len(values))

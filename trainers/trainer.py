@@ -90,6 +90,9 @@ class Trainer(Protocol):
         the new value; without it a value set by hand stays constant.
         """
 
+    def remarks(self) -> tuple[str, ...]:
+        """What is worth knowing before the first iteration, a line each; said when a run is begun."""
+
     def decisions(self) -> dict[str, Any]:
         """Setup fields as decided (``vector``, ``threads``); a resumed run is built with these."""
 

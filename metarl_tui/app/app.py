@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from textual.theme import Theme
 
 from metarl_tui.app import colours
 from metarl_tui.app.commands import commands, parsed
+from metarl_tui.app.driver import TerminalDriver
 from metarl_tui.app.farewell import farewell
 from metarl_tui.app.garbage import Garbage
 from metarl_tui.app.screens.base import CommandScreen
@@ -75,7 +77,7 @@ class MetarlApp(App[None]):
         ascii: bool = False,
         start: Callable[[RunFolder], Starting] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self.runs_dir = runs_dir
         self.refresh_rate = refresh
         self.ascii_only = ascii
@@ -97,8 +99,9 @@ class MetarlApp(App[None]):
 
     @property
     def has_home(self) -> bool:
-        """Whether there is a home screen to go back to."""
-        return self._first is None
+        """Whether there is a screen to go back to."""
+        runs = sum(isinstance(screen, RunScreen) for screen in self.screen_stack)
+        return self._first is None or runs > 1
 
     def open_run(self, folder: RunFolder, *, replay: bool) -> None:
         """Show a run over the home screen."""
@@ -147,6 +150,22 @@ class MetarlApp(App[None]):
     def restart(self, folder: RunFolder) -> None:
         """Start the worker of a run again. Raises :class:`RunError`."""
         self._launches[folder] = self._start(folder)
+
+    async def fork(self, folder: RunFolder, at: int) -> None:
+        """Make a fork of a run, start its worker and show it.
+
+        Raises :class:`RunError` and :class:`~trainers.declarations.InvalidValue`.
+        """
+        from metarl_tui.worker.fork import make_fork
+
+        folder.check_trusted()
+        made = (await asyncio.to_thread(make_fork, folder, self.runs_dir, at)).folder
+        try:
+            self.restart(made)
+        except RunError:
+            shutil.rmtree(made.path, ignore_errors=True)
+            raise
+        self.open_run(made, replay=False)
 
     def _start_new(self, folder: RunFolder) -> None:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from metarl_tui.app.moment import OVER
 from metarl_tui.runs.folder import RunFolder, default_runs_folder
+from metarl_tui.survival import why_it_ends
 from metarl_tui.text import clean
 
 
@@ -24,7 +25,11 @@ def farewell(folder: RunFolder, state: str, why: str, iteration: int, *, watched
     if state == "unknown":
         return []
     doing = "is paused" if state == "paused" else "goes on"
-    return [f"run {name} {doing}: metarl-tui open {run} · stop it: metarl-tui stop {run}"]
+    ends = why_it_ends(folder)
+    return [
+        f"run {name} {doing}: metarl-tui open {run} · stop it: metarl-tui stop {run}",
+        *([f"but {ends}"] if ends else []),
+    ]
 
 
 def reference(folder: RunFolder) -> str:

@@ -15,11 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 from metarl_tui.app.moment import OVER, Moment
+from metarl_tui.playhead import Playhead
 from metarl_tui.runs.folder import RunConfig, RunFolder
+from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.runs.liveness import Observer, Standing
 from metarl_tui.runs.requests import Request, pending
-from metarl_tui.tape import Playhead, Tape
+from metarl_tui.tape import Tape
+from metarl_tui.tape_reading import blank_tape
 
 SLICE_BYTES = 1 << 20
 _LOOK_SECONDS = 1.0
@@ -58,15 +61,16 @@ class Follower:
         self._observer = Observer(folder)
         self._next_look = 0.0
         self._slices = 0
+        self._missing = 0
         self._total: int | None = None
 
     def _blank(self) -> Tape:
-        return Tape({**self.config.hyperparameters, **self.config.options})
+        return blank_tape(self.config)
 
     @property
     def damaged(self) -> int:
-        """Journal lines that could not be read."""
-        return self._reader.damaged
+        """Journal records that could not be read, or are missing at the end of what a worker has written."""
+        return self._reader.damaged + self._missing
 
     @property
     def share_read(self) -> float:
@@ -82,11 +86,13 @@ class Follower:
     def look(self, *, at_once: bool = False) -> Glimpse:
         """Read the next slice of the journal and, about once a second, how the run is. Touches no tape."""
         trouble = ""
+        journaled = last_journaled(self.folder) if at_once or time.monotonic() >= self._next_look else 0
         try:
             records = self._reader.read(SLICE_BYTES)
         except OSError as error:
             records, trouble = [], f"the journal can't be read: {error.strerror or error}"
         self._slices += 1
+        self._missing = self._reader.missing_before(journaled) if journaled else self._missing
         now = time.monotonic()
         standing = None
         if at_once or now >= self._next_look:
@@ -149,7 +155,7 @@ class Follower:
             seed=seed if isinstance(seed, int) else None,
             state=state,
             why=self.standing.why
-            if at_end and self.standing and state not in ("running", "finished", "starting")
+            if at_end and self.standing and state not in ("running", "finished")
             else "",
             iteration=iteration,
             total=total,

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from metarl_tui.app.episode_pictures import Paths, Poles, draw_paths, draw_poles, read_paths, read_poles
+from metarl_tui.app.picture_fields import LARGEST, MOST_POINTS, digits, finite, items, numbers, require, whole
 from metarl_tui.app.raster import braille
 from metarl_tui.app.widgets import cells
 from metarl_tui.app.widgets.cells import Canvas
@@ -21,9 +23,7 @@ from metarl_tui.text import short_number
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
-_HEX = frozenset("0123456789abcdef")
-_MOST_CELLS, _MOST_POINTS, _MOST_GLYPHS, _LARGEST_SIDE = 96, 256, 5, 64
-_LARGEST = 1e12
+_MOST_CELLS, _MOST_GLYPHS, _LARGEST_SIDE = 96, 5, 64
 _GAP = 2
 _MARKS, _ASCII_MARKS = "○●", "ox"
 
@@ -67,11 +67,14 @@ class Glyphs:
 
 @dataclass(frozen=True)
 class Picture:
-    """A checked picture: what is drawn, the adaptation's steps and the query losses before and after."""
+    """A checked picture: what is drawn, the adaptation's steps and the query losses before and after.
 
-    content: Regions | Curve | Glyphs
+    Of episodes there are no losses.
+    """
+
+    content: Regions | Curve | Glyphs | Paths | Poles
     steps: int
-    loss: tuple[float, float]
+    loss: tuple[float, ...] = ()
 
 
 # -- reading ------------------------------------------------------------------------------------------
@@ -87,6 +90,7 @@ def read_picture(fields: object) -> Picture | None:
 
 def _read(fields: Any) -> Picture:
     content: Regions | Curve | Glyphs
+    steps = whole(fields["steps"], 100_000)
     match fields["type"]:
         case "regions":
             content = _read_regions(fields)
@@ -94,106 +98,66 @@ def _read(fields: Any) -> Picture:
             content = _read_curve(fields)
         case "glyphs":
             content = _read_glyphs(fields)
+        case "paths":
+            return Picture(read_paths(fields), steps)
+        case "poles":
+            return Picture(read_poles(fields), steps)
         case _:
             raise ValueError
-    before, after = _numbers(fields["loss"], 2)
-    return Picture(content, _whole(fields["steps"], 100_000), (before, after))
+    return Picture(content, steps, tuple(numbers(fields["loss"], 2)))
 
 
 def _read_regions(fields: Any) -> Regions:
-    left, right, bottom, top = (*_finite(fields["x"], 2), *_finite(fields["y"], 2))
-    _require(left < right and bottom < top)
+    left, right, bottom, top = (*finite(fields["x"], 2), *finite(fields["y"], 2))
+    require(left < right and bottom < top)
     before, after = _grid(fields["before"]), _grid(fields["after"])
-    _require(before.shape == after.shape)
+    require(before.shape == after.shape)
     support = []
-    for point in _list(fields["support"], _MOST_POINTS):
-        x, y = _finite(_list(point, 3)[:2], 2)
-        support.append((x, y, _whole(point[2], 15)))
+    for point in items(fields["support"], MOST_POINTS):
+        x, y = finite(items(point, 3)[:2], 2)
+        support.append((x, y, whole(point[2], 15)))
     return Regions((left, right, bottom, top), before, after, tuple(support))
 
 
 def _grid(rows: object) -> Floats:
     """Rows of hexadecimal digits, all of one length, as numbers."""
-    lines = [_digits(row) for row in _list(rows, _MOST_CELLS)]
-    _require(len(lines) > 0 and 0 < len(lines[0]) <= _MOST_CELLS)
+    lines = [digits(row) for row in items(rows, _MOST_CELLS)]
+    require(len(lines) > 0 and 0 < len(lines[0]) <= _MOST_CELLS)
     return np.array(lines, np.float64)  # Rows of other lengths are refused here.
 
 
 def _read_curve(fields: Any) -> Curve:
-    x = np.array(_finite(fields["x"], None))
-    _require(len(x) >= 2)
+    x = np.array(finite(fields["x"], None))
+    require(len(x) >= 2)
     order = np.argsort(x, kind="stable")
     true, before, after = (
-        np.array(_numbers(fields[name], len(x)))[order] for name in ("true", "before", "after")
+        np.array(numbers(fields[name], len(x)))[order] for name in ("true", "before", "after")
     )
-    support = [_finite(point, 2) for point in _list(fields["support"], _MOST_POINTS)]
-    _require(bool(np.isfinite(true).any() and x.max() > x.min()))
+    support = [finite(point, 2) for point in items(fields["support"], MOST_POINTS)]
+    require(bool(np.isfinite(true).any() and x.max() > x.min()))
     return Curve(x[order], true, before, after, tuple((at, y) for at, y in support))
 
 
 def _read_glyphs(fields: Any) -> Glyphs:
-    side = _whole(fields["side"], _LARGEST_SIDE)
-    _require(side >= 1 and side * side % 4 == 0)
+    side = whole(fields["side"], _LARGEST_SIDE)
+    require(side >= 1 and side * side % 4 == 0)
     support, query = (
-        tuple(_bitmap(text, side) for text in _list(fields[name], 100)[:_MOST_GLYPHS])
+        tuple(_bitmap(text, side) for text in items(fields[name], 100)[:_MOST_GLYPHS])
         for name in ("support", "query")
     )
-    _require(len(support) > 0)
+    require(len(support) > 0)
     classes, before, after = (
-        tuple(_whole(label, 9999) for label in _list(fields[name], 100)[: len(query)])
+        tuple(whole(label, 9999) for label in items(fields[name], 100)[: len(query)])
         for name in ("classes", "before", "after")
     )
-    _require(len(classes) == len(before) == len(after) == len(query))
+    require(len(classes) == len(before) == len(after) == len(query))
     return Glyphs(support, query, classes, before, after)
 
 
 def _bitmap(text: object, side: int) -> Bools:
-    digits = np.array(_digits(text), np.uint8)
-    _require(len(digits) * 4 == side * side)
-    return (digits[:, None] >> np.array([3, 2, 1, 0], np.uint8) & 1).astype(bool).reshape(side, side)
-
-
-def _digits(text: object) -> list[int]:
-    _require(isinstance(text, str) and len(text) <= _LARGEST_SIDE**2 and _HEX.issuperset(text))
-    return [int(digit, 16) for digit in str(text)]
-
-
-def _require(holds: bool) -> None:
-    if not holds:
-        raise ValueError
-
-
-def _list(values: object, most: int) -> list[Any]:
-    if not isinstance(values, list) or len(values) > most:
-        raise ValueError
-    return values
-
-
-def _numbers(values: object, count: int | None) -> list[float]:
-    found = [_number(value) for value in _list(values, _MOST_POINTS)]
-    _require(count is None or len(found) == count)
-    return found
-
-
-def _number(value: object) -> float:
-    """A number as the journal writes it: one that is not finite is a string."""
-    if isinstance(value, str):
-        _require(value in ("nan", "inf", "-inf"))
-    else:
-        _require(isinstance(value, int | float))
-    return float(value)  # type: ignore[arg-type]
-
-
-def _finite(values: object, count: int | None) -> list[float]:
-    found = _numbers(values, count)
-    _require(all(abs(value) < _LARGEST for value in found))
-    return found
-
-
-def _whole(value: object, most: int) -> int:
-    if not isinstance(value, int) or not 0 <= value <= most:
-        raise ValueError
-    return value
+    nibbles = np.array(digits(text), np.uint8)
+    require(len(nibbles) * 4 == side * side)
+    return (nibbles[:, None] >> np.array([3, 2, 1, 0], np.uint8) & 1).astype(bool).reshape(side, side)
 
 
 # -- drawing ------------------------------------------------------------------------------------------
@@ -216,6 +180,10 @@ def draw_picture(picture: Picture, width: int, height: int, *, ascii: bool = Fal
             _draw_curve(canvas, curve, picture.loss)
         case Glyphs() as glyphs:
             _draw_glyphs(canvas, glyphs, picture.loss)
+        case Paths() as paths:
+            draw_paths(canvas, paths)
+        case Poles() as poles:
+            draw_poles(canvas, poles)
     return canvas
 
 
@@ -298,7 +266,7 @@ def _draw_curve(canvas: Canvas, curve: Curve, losses: Sequence[float]) -> None:
 def _curve_limits(curve: Curve) -> tuple[float, float]:
     """Limits that hold the true curve and, as far as they stay near it, the fits."""
     true = curve.true[np.isfinite(curve.true)]
-    true = np.clip(true, -_LARGEST, _LARGEST)
+    true = np.clip(true, -LARGEST, LARGEST)
     low, high = float(true.min()), float(true.max())
     room = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-9)
     for values in (curve.before, curve.after):
@@ -315,7 +283,7 @@ def _line(x: Floats, values: Floats, low: float, high: float, height: int, width
     dots = np.zeros((height, width), bool)
     if not known.any():
         return dots
-    at = np.interp(places, x[known], np.clip(values[known], -_LARGEST, _LARGEST), left=np.nan, right=np.nan)
+    at = np.interp(places, x[known], np.clip(values[known], -LARGEST, LARGEST), left=np.nan, right=np.nan)
     rows = (high - at) / (high - low) * height
     for column in range(width):
         ends = rows[column : column + 2]

@@ -9,6 +9,8 @@ PROGRAM = "metarl-tui"
 COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Train": {
         "train": ("train:train", "TRAINER", "start a run and open its screen"),
+        "fork": ("fork:fork", "RUN [NAME=VALUE …]", "a new run that leaves RUN at an iteration"),
+        "rerun": ("rerun:rerun", "RUN", "train again; say whether it is the same"),
         "evaluate": ("evaluate:evaluate", "RUN", "measure what a checkpoint is worth"),
         "adapt": ("adapt:adapt", "RUN --data FILE.csv", "teach a run of maml a new task"),
     },

@@ -21,7 +21,7 @@ from metarl_tui.commands.common import (
     runs_dir_option,
     say,
 )
-from metarl_tui.commands.evaluate import TRANSDUCTIVE
+from metarl_tui.commands.evaluations import TRANSDUCTIVE
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean, short_number
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from trainers.few_shot import AdaptedModel, Learner
 
 STEPS = Declaration("steps", "int", None, "steps of adaptation", minimum=0, maximum=1000)
+LARGEST = 3.4e38
+"""What a 32-bit number holds."""
 INNER_LR = declarations(MAMLHyperparameters)["inner_lr"]
 
 
@@ -124,8 +126,9 @@ def read_cells(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _number(cell: str) -> float | None:
+    # Python reads 1_000 as a number; in a table it is a slip.
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)
     except ValueError:
         return None
 
@@ -148,6 +151,8 @@ def _row(path: Path, line: int, cells: list[str], learner: Learner, *, label_nee
         number = _number(cell)
         if number is None or not math.isfinite(number):
             raise CommandError(f"{where}, column {column}: {clean(cell, 40) or 'empty'}: must be a number")
+        if abs(number) > LARGEST:
+            raise CommandError(f"{where}, column {column}: {clean(cell, 40)}: must be within ±{LARGEST:.3g}")
         numbers.append(number)
     row = Row(path, line, tuple(numbers[:inputs]), tuple(numbers[inputs:]))
     if learner.classes is not None and row.target and row.target[0] not in range(learner.classes):

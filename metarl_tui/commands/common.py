@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -10,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import orjson
 
 from metarl_tui.changes import check_run_changes
 from metarl_tui.commands import PROGRAM
-from metarl_tui.text import clean
+from metarl_tui.text import clean, escaped
 from trainers.declarations import Declaration, Value, declaration_of, declarations
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -127,8 +127,11 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def json_text(value: Any) -> str:
-    """``value`` as indented JSON. JSON has no NaN: it is written as the journal writes it."""
-    return orjson.dumps(_finite(value), option=orjson.OPT_INDENT_2).decode()
+    """``value`` as indented JSON that a terminal can be shown.
+
+    JSON has no NaN: it is written as the journal writes it.
+    """
+    return escaped(json.dumps(_finite(value), ensure_ascii=False, indent=2))
 
 
 def _finite(value: Any) -> Any:

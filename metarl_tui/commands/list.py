@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from metarl_tui.commands.common import command_line, hint, runs_dir_option, say
+from metarl_tui.commands.common import command_line, hint, json_text, runs_dir_option, say
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.liveness import Observer, Standing
 from metarl_tui.runs.summary import read as read_summary
+from metarl_tui.statistics import over_runs
 from metarl_tui.text import clean, short_number
 
 HEADINGS = ("run", "state", "trainer", "on", "iteration", "best", "age", "name")
@@ -48,6 +50,8 @@ def row_of(folder: RunFolder) -> dict[str, Any]:
         "created": config.created,
         "name": config.name,
         "parent": config.parent,
+        "group": config.group,
+        "seed": config.setup.get("seed"),
     }
 
 
@@ -65,15 +69,16 @@ def age(created: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def cells(row: dict[str, Any]) -> list[str]:
+    """A run's line of the table."""
     if row["state"] == "damaged":
         return [row["id"].rpartition("-")[2], "damaged", "", "", "", "", "", row["error"]]
     best = "" if row["best"] is None else short_number(row["best"])
-    cells = [
+    shown = [
         row["id"].rpartition("-")[2], row["state"], row["trainer"], row["subject"],
         str(row["iteration"]), best, age(row["created"]),
     ]  # fmt: skip
-    return [*(clean(cell, _WIDEST) for cell in cells), row["name"]]
+    return [*(clean(cell, _WIDEST) for cell in shown), row["name"]]
 
 
 def table(rows: list[list[str]]) -> list[str]:
@@ -88,21 +93,42 @@ def table(rows: list[list[str]]) -> list[str]:
     ]
 
 
+def of_group(rows: list[dict[str, Any]]) -> list[str]:
+    """What the runs of a group have reached together, as lines for a person."""
+    values = [{"best": row["best"]} for row in rows if row.get("best") is not None]
+    return [statistic(row["objective"], over_runs(values)["best"]) for row in rows[:1] if values]
+
+
+def statistic(name: str, found: Mapping[str, float]) -> str:
+    """``best of eval/return_mean: median 500, interquartile mean 499.8 of 5 runs``."""
+    return (
+        f"{name}: median {short_number(found['median'])}, interquartile mean {short_number(found['iqm'])} "
+        f"of {found['runs']:.0f} runs"
+    )
+
+
 @click.command("list")
+@click.argument("group", required=False)
 @click.option("--json", is_flag=True, help="one JSON array")
 @runs_dir_option
-def list_command(runs_dir: Path, json: bool) -> None:
-    """List the runs, newest first, each by the last part of its id.
+def list_command(group: str | None, runs_dir: Path, json: bool) -> None:
+    """List the runs, newest first, each by the last part of its id; or those of GROUP, by seed.
 
     "best" is the best value of what the trainer aims at (PPO: the greedy policy's mean return, MAML: the loss
-    on held-out tasks).
+    on held-out tasks). Of a group's best values the median and the interquartile mean are printed, the mean
+    without the lowest and the highest quarter (Agarwal et al. 2021).
     """
-    rows = [row_of(folder) for folder in list_runs(runs_dir)]
+    runs = list_runs(runs_dir) if group is None else find_group(runs_dir, group)
+    if group is not None and not runs:
+        raise RunError(f"no group {clean(group, 80)} in {runs_dir}; {command_line('list')} names the runs")
+    rows = [row_of(folder) for folder in runs]
     if json:
-        sys.stdout.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode() + "\n")
+        sys.stdout.write(json_text(rows) + "\n")
         return
     if not rows:
         hint(f"no runs in {runs_dir}; {command_line('train', 'ppo')} starts one")
         return
-    for line in table([_cells(row) for row in rows]):
+    for line in table([cells(row) for row in rows]):
         say(line)
+    for line in of_group(rows) if group is not None else ():
+        say(f"best {line}")

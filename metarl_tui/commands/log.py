@@ -15,7 +15,7 @@ from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.liveness import Observer
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 20
 _POLL_SECONDS = 0.2
 _LONGEST_LINE = 1 << 20
 

@@ -68,6 +68,7 @@ def resolve(
         changes=check_plan(config, setup, hyperparameters, options),
         name=check_name(name if name is not None else config.name or ""),
         subject=subject,
+        trusted=True,
     )
 
 
@@ -93,11 +94,14 @@ def _check_text(settings: Any) -> None:
     """Raises :class:`InvalidValue` for text that a terminal would obey or that can't be shown on a line."""
     kind: type = type(settings)
     for name, declaration in declarations(kind).items():
-        value = getattr(settings, name)
-        if declaration.kind == "text" and clean(value) != value:
-            raise InvalidValue(name, clean(value, 60), "must be printable text on one line")
-        if declaration.kind == "arguments" and clean(format_value(value)) != format_value(value):
-            raise InvalidValue(name, clean(format_value(value), 60), "must be printable text on one line")
+        check_text(declaration, getattr(settings, name))
+
+
+def check_text(declaration: Declaration, value: Value) -> None:
+    """Raises :class:`InvalidValue` for text that a terminal would obey or that can't be shown on a line."""
+    text = format_value(value)
+    if declaration.kind in ("text", "arguments") and clean(text) != text:
+        raise InvalidValue(declaration.name, clean(text, 60), "must be printable text on one line")
 
 
 def check_name(name: str) -> str:

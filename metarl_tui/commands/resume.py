@@ -29,6 +29,7 @@ from metarl_tui.commands.control import (
     settings_of,
 )
 from metarl_tui.commands.starting import Rejected, in_background, in_foreground, start
+from metarl_tui.commands.trust import settle_trust, trust_option
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader
@@ -49,6 +50,7 @@ _REACHED = re.compile(r"\buntil = (-?[\d.e+-]+)$")
 @click.option("--no-ui", is_flag=True, help="train an ended run in the foreground")
 @click.option("--json", is_flag=True, help="with --no-ui, the journal's lines on standard output")
 @no_wait_option
+@trust_option
 @runs_dir_option
 def resume(
     reference: str,
@@ -57,12 +59,14 @@ def resume(
     no_ui: bool,
     json: bool,
     no_wait: bool,
+    trust: bool,
     runs_dir: Path,
 ) -> int:
     """Go on with RUN, with changed hyperparameters if any are given.
 
     A paused run is let go. A stopped, failed, lost or finished one is started again in the background, from
     its newest good checkpoint; a finished one needs more to do, as in total_steps=10000000 or until=off.
+    One that somebody else began is asked about first, if it names an environment or a task of its own.
 
     Exit code 1 when a value is rejected.
     """
@@ -79,9 +83,10 @@ def resume(
             return refuse(f"run {folder.short_id} is running already{how}")
         return ask(folder, "resume", values, rebase=rebase, no_wait=no_wait)
     if standing.state == "finished":
-        _check_more_to_do(folder, standing, values)
-    _wait_until_left(folder)
+        check_more_to_do(folder, standing, values)
+    wait_until_left(folder)
     folder.check_private()
+    settle_trust(folder, trust)
     sent = in_json(values)
     try:
         if no_ui:
@@ -111,8 +116,10 @@ def _restart(folder: RunFolder, changes: Mapping[str, Any], rebase: bool, no_wai
     return 0
 
 
-def _check_more_to_do(folder: RunFolder, standing: Standing, values: Mapping[str, Value]) -> None:
-    """Raises :class:`CommandError` where a finished run would finish at once."""
+def check_more_to_do(
+    folder: RunFolder, standing: Standing, values: Mapping[str, Value], command: str = "resume"
+) -> None:
+    """Raises :class:`CommandError` where a finished run, or its fork, would finish at once."""
     why = f" ({standing.why})" if standing.why else ""
     begin = f"run {folder.short_id} is finished{why}"
     if reached := _REACHED.search(standing.why):
@@ -120,7 +127,7 @@ def _check_more_to_do(folder: RunFolder, standing: Standing, values: Mapping[str
         until = values.get("until", limit)
         if until is None or (isinstance(until, float) and until > limit):
             return
-        more = command_line("resume", folder.short_id, "until=off")
+        more = command_line(command, folder.short_id, "until=off")
         raise CommandError(f"{begin}; it needs a higher until or none, as in {more}")
     summary = read_summary(folder)
     done, total = (summary.done, summary.total) if summary else (0, 0)
@@ -128,12 +135,12 @@ def _check_more_to_do(folder: RunFolder, standing: Standing, values: Mapping[str
     asked = values.get(budget)
     if isinstance(asked, int) and asked > done:
         return
-    more = command_line("resume", folder.short_id, f"{budget}={2 * max(done, total, 1)}")
+    more = command_line(command, folder.short_id, f"{budget}={2 * max(done, total, 1)}")
     given = "" if asked is None else f"; {budget} = {format_value(asked)} must be more than the {done} done"
     raise CommandError(f"{begin}{given}; give it more to do, as in {more}")
 
 
-def _wait_until_left(folder: RunFolder) -> None:
+def wait_until_left(folder: RunFolder) -> None:
     """Give a worker that has journaled its end the time to leave."""
     observer, end = Observer(folder), time.monotonic() + _LEAVE_SECONDS
     while observer.observe().alive and time.monotonic() < end:

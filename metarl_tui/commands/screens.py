@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,9 @@ def show_screen(
         traceback.print_exc()
         say("error: the screen crashed; training is not affected by that", err=True)
         return SCREEN_CRASHED
-    for line in lines:
-        say(line, err=code != 0)
+    with suppress(OSError):  # the terminal may be what ended the screen
+        for line in lines:
+            say(line, err=code != 0)
     return int(code)
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from metarl_tui.commands.common import run_argument, runs_dir_option, say
+from metarl_tui.commands.common import json_text, run_argument, runs_dir_option, say
 from metarl_tui.commands.control import outcome
-from metarl_tui.commands.list import age
-from metarl_tui.runs.find import find_run
+from metarl_tui.commands.groups import statistics_lines
+from metarl_tui.commands.list import age, cells, of_group, row_of, table
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.groups import find_runs
+from metarl_tui.runs.journal import number
 from metarl_tui.runs.liveness import observe
+from metarl_tui.statistics import over_runs
 from metarl_tui.tape_reading import read_tape
 from metarl_tui.text import clean, short_number
 from trainers.declarations import declarations, format_value
@@ -39,6 +41,7 @@ def page_of(folder: RunFolder) -> dict[str, Any]:
         "iteration": max(standing.iteration, tape.last),
         "created": config.created,
         "parent": config.parent,
+        "damaged_records": tape.damaged,
         "setup": config.setup,
         "hyperparameters": {name: in_force[name] for name in in_force if name not in config.options},
         "initial_hyperparameters": config.hyperparameters,
@@ -57,13 +60,46 @@ def page_of(folder: RunFolder) -> dict[str, Any]:
 @click.option("--json", is_flag=True, help="one JSON object")
 @runs_dir_option
 def show(reference: str, runs_dir: Path, json: bool) -> None:
-    """Show what RUN trains, how it stands, its newest metrics and what was changed."""
-    page = page_of(find_run(runs_dir, reference))
+    """Show what RUN trains, how it stands, its newest metrics and what was changed.
+
+    Of a group: its runs, and median and interquartile mean of their newest metrics (Agarwal et al. 2021).
+    """
+    runs, is_group = find_runs(runs_dir, reference)
+    page = group_page(runs) if is_group else page_of(runs[0])
     if json:
-        sys.stdout.write(orjson.dumps(page, option=orjson.OPT_INDENT_2).decode() + "\n")
+        sys.stdout.write(json_text(page) + "\n")
         return
-    for line in _lines(page):
+    for line in _group_lines(page) if is_group else _lines(page):
         say(line)
+
+
+def group_page(members: list[RunFolder]) -> dict[str, Any]:
+    """What ``show GROUP --json`` prints: the runs as ``list`` has them, and statistics of their metrics."""
+    pages = [page_of(folder) for folder in members]
+    rows = [{key: number(value) for key, value in page["metrics"].items()} for page in pages]
+    statistics = {
+        key: {name: value if math.isfinite(value) else str(value) for name, value in found.items()}
+        for key, found in over_runs(rows).items()
+    }
+    return {"group": members[0].config.group, "runs": [row_of(one) for one in members], "metrics": statistics}
+
+
+def _group_lines(page: dict[str, Any]) -> list[str]:
+    rows = page["runs"]
+    title = f"{page['group']}  {len(rows)} runs of {rows[0].get('trainer')} on {rows[0].get('subject')}"
+    lines = [
+        title,
+        "",
+        *table([cells(row) for row in rows]),
+        *[f"best {line}" for line in of_group(rows)],
+        "",
+    ]
+    found = {
+        key: {name: number(value) if name != "runs" else value for name, value in one.items()}
+        for key, one in page["metrics"].items()
+        if not key.startswith("time/")
+    }
+    return lines + statistics_lines("newest", found)
 
 
 def _lines(page: dict[str, Any]) -> list[str]:
@@ -77,6 +113,8 @@ def _lines(page: dict[str, Any]) -> list[str]:
     ]
     if parent := page["parent"]:
         lines.append(f"forked from {parent.get('run')} at iteration {parent.get('iteration')}")
+    if page["damaged_records"]:
+        lines.append(f"{page['damaged_records']} journal records could not be read and are left out")
     lines += _section("set-up", {name: format_value(value) for name, value in page["setup"].items()})
     lines += _section("hyperparameters", _hyperparameters(page))
     lines += _section("metrics", {key: _measured(key, value) for key, value in page["metrics"].items()})

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from metarl_tui.commands.common import CommandError, command_line, hint, require_terminal, say
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader, Record
+from metarl_tui.survival import why_it_ends
 from metarl_tui.text import clean
 
 if TYPE_CHECKING:
@@ -23,6 +30,62 @@ _END_SECONDS = 0.5
 
 class Rejected(RunError):
     """The worker refused a value that came with the order to start."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a run is trained, as asked on the command line: on the screen, here without it, or behind it.
+
+    ``screen`` holds the screen's options.
+    """
+
+    runs_dir: Path
+    screen: Mapping[str, Any]
+    no_ui: bool = False
+    json: bool = False
+    detach: bool = False
+
+    def check(self, *without: str) -> None:
+        """Raises :class:`CommandError` for options that don't fit each other or the terminal.
+
+        ``without`` are the words of a command that does the same without a terminal.
+        """
+        if self.no_ui and self.detach:
+            raise CommandError("--no-ui trains in the foreground and --detach in the background: choose one")
+        if self.json and not (self.no_ui or self.detach):
+            raise CommandError("--json needs --no-ui or --detach")
+        if not (self.no_ui or self.detach):
+            require_terminal(f"{command_line(*without)} trains without it")
+
+
+def begin(folder: RunFolder, where: Where, *, is_new: bool = True) -> int:
+    """Train the run in ``folder``; the exit code.
+
+    Raises :class:`RunError` where it can't start. The folder of a run ``is_new`` is then removed.
+    """
+    if where.no_ui:
+        return in_foreground(folder, is_new=is_new, json=where.json)
+    if not where.detach:
+        return _on_screen(folder, where, is_new)
+    in_background(folder, is_new=is_new)
+    if where.json:
+        path = str(folder.path.resolve())
+        sys.stdout.write(orjson.dumps({"id": folder.id, "path": path}).decode() + "\n")
+    else:
+        say(folder.id)
+    hint(f"{command_line('open', folder.short_id)} shows it, {command_line('stop', folder.short_id)} ends it")
+    if ends := why_it_ends(folder):
+        say(f"but {ends}", err=True)
+    return 0
+
+
+def _on_screen(folder: RunFolder, where: Where, is_new: bool) -> int:
+    from metarl_tui.commands.screens import show_screen
+
+    code = show_screen(where.runs_dir, run=folder, is_new=True, **where.screen)
+    if is_new and (code == COULD_NOT_START or not folder.log.exists()):  # left before it was to start
+        remove(folder)
+    return code
 
 
 def in_foreground(

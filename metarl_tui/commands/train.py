@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 from click.core import ParameterSource
 
 from metarl_tui.commands.common import (
     CommandError,
     Declared,
     command_line,
-    hint,
-    require_terminal,
     runs_dir_option,
-    say,
     screen_options,
 )
 from metarl_tui.commands.group import LazyGroup
 from metarl_tui.commands.resolve import PRESET_NONE, known_settings, resolve
-from metarl_tui.commands.starting import COULD_NOT_START, in_background, in_foreground, remove
+from metarl_tui.commands.starting import Where, begin
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.options import RunOptions
 from trainers.declarations import Declaration, Value, declarations, format_value
@@ -145,6 +140,11 @@ def _how_to_run(trainer: str) -> Iterable[click.Parameter]:
              help="with --no-ui the journal's lines on standard output, with --detach id and path"),
         Flag(["--detach"], is_flag=True,
              help="train in the background; print the run's id once it has started"),
+        Flag(["--resume"], type=click.Choice(["auto"]), metavar="auto",
+             help="go on with the newest run of the same settings and name, or begin one: what a job that "
+                  "is queued again calls"),
+        Flag(["--seeds"], metavar="1-5",
+             help="a run for each seed, in one group, as many at a time as there are cores"),
     )  # fmt: skip
     for option in run:
         option.section = "run"
@@ -162,6 +162,8 @@ class How:
     no_ui: bool
     json: bool
     detach: bool
+    resume: str | None
+    seeds: str | None
 
 
 def train_run(entry: TrainerEntry, flags: Mapping[str, Value], how: How, screen: Mapping[str, Any]) -> int:
@@ -171,36 +173,19 @@ def train_run(entry: TrainerEntry, flags: Mapping[str, Value], how: How, screen:
     removes the folder of a run that could not start.
     """
     config = resolve(entry, flags, name=how.name, file=how.config, preset=how.preset)
-    if how.no_ui and how.detach:
-        raise CommandError("--no-ui trains in the foreground and --detach in the background: choose one")
-    if how.json and not (how.no_ui or how.detach):
-        raise CommandError("--json needs --no-ui or --detach")
-    if not (how.no_ui or how.detach):
-        require_terminal(f"{command_line('train', entry.name, '--no-ui')} trains without it")
-    folder = RunFolder.create(how.runs_dir, config)
-    if how.no_ui:
-        return in_foreground(folder, is_new=True, json=how.json)
-    return _in_background(folder, how.json) if how.detach else _on_screen(folder, how, screen)
+    where = Where(how.runs_dir, screen, how.no_ui, how.json, how.detach)
+    where.check("train", entry.name, "--no-ui")
+    if how.seeds is not None:
+        if "seed" in flags:
+            raise CommandError("--seed is one seed and --seeds are several: choose one")
+        from metarl_tui.commands.seeds import parse_seeds, train_group
 
+        return train_group(config, parse_seeds(how.seeds), where, resume=how.resume is not None)
+    if how.resume is not None:
+        from metarl_tui.commands.auto import go_on_or_begin
 
-def _in_background(folder: RunFolder, json: bool) -> int:
-    in_background(folder, is_new=True)
-    if json:
-        path = str(folder.path.resolve())
-        sys.stdout.write(orjson.dumps({"id": folder.id, "path": path}).decode() + "\n")
-    else:
-        say(folder.id)
-    hint(f"{command_line('open', folder.short_id)} shows it, {command_line('stop', folder.short_id)} ends it")
-    return 0
-
-
-def _on_screen(folder: RunFolder, how: How, screen: Mapping[str, Any]) -> int:
-    from metarl_tui.commands.screens import show_screen
-
-    code = show_screen(how.runs_dir, run=folder, is_new=True, **screen)
-    if code == COULD_NOT_START or not folder.log.exists():  # left before the worker was to start
-        remove(folder)
-    return code
+        return go_on_or_begin(config, where)
+    return begin(RunFolder.create(how.runs_dir, config), where)
 
 
 train = TrainGroup(

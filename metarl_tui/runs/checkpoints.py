@@ -11,7 +11,6 @@ import json
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,9 +23,18 @@ import orjson
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from metarl_tui.runs.files import make_folder, read_bounded, reason, sync_folder, write_atomically, write_new
+from metarl_tui.runs.files import (
+    is_own_folder,
+    make_folder,
+    read_bounded,
+    reason,
+    sync_folder,
+    write_atomically,
+    write_new,
+)
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean
+from trainers.reading import MOST_OF_A_CHECKPOINT
 
 MOST_AUTOMATIC = 64
 
@@ -36,7 +44,6 @@ _FILES = (_WEIGHTS, _TENSORS, _NUMBERS)
 _NAME = re.compile(r"\d{8,12}")
 _TEMPORARY = ".tmp-"
 _LARGEST_MANIFEST = 1 << 16
-_LARGEST_FILE = 1 << 36
 
 
 class DamagedCheckpoint(RunError):
@@ -135,14 +142,17 @@ def save(folder: RunFolder, iteration: int, contents: Contents, reason: str) -> 
 
 
 def listed(folder: RunFolder) -> list[Checkpoint]:
-    """All checkpoints, oldest first, damaged ones included; none where the folder can't be read."""
+    """All checkpoints, oldest first, damaged ones included; none where the folder can't be read.
+
+    Links are passed over, in the folder's place too: what is renamed and removed stays inside the run.
+    """
+    if not is_own_folder(folder.checkpoints):
+        return []
     try:
         entries = [entry for entry in folder.checkpoints.iterdir() if _NAME.fullmatch(entry.name)]
-        found = [
-            Checkpoint(entry, int(entry.name)) for entry in entries if stat.S_ISDIR(entry.lstat().st_mode)
-        ]
     except OSError:
         return []
+    found = [Checkpoint(entry, int(entry.name)) for entry in entries if is_own_folder(entry)]
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
@@ -295,7 +305,7 @@ def _is_manifest(found: Any, path: Path) -> bool:
     return all(
         isinstance(entry, dict)
         and type(entry.get("bytes")) is int
-        and 0 <= entry["bytes"] <= _LARGEST_FILE
+        and 0 <= entry["bytes"] <= MOST_OF_A_CHECKPOINT
         and isinstance(entry.get("sha256"), str)
         for entry in files.values()
     )

@@ -9,7 +9,8 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ from metarl_tui.runs.files import (
 )
 from metarl_tui.runs.lock import Lock, RunBusy, take
 from metarl_tui.runs.records import is_count, is_moment, tidy
+from metarl_tui.runs.trust import in_words, is_marked, mark, names_code
 from metarl_tui.text import clean
 
 __all__ = [
+    "NotTrusted",
     "RunBusy",
     "RunConfig",
     "RunError",
@@ -56,7 +59,10 @@ class RunConfig:
 
     ``setup``, ``hyperparameters`` and ``options`` are JSON values by name, ``changes`` the planned ones:
     ``{"iteration": N, name: value, …}``. ``subject`` is what is trained on, in a few words (an environment
-    id, a family of tasks); ``parent`` is ``{"run": id, "iteration": N}`` of a fork.
+    id, a family of tasks); ``parent`` is ``{"run": id, "iteration": N}`` of a fork, ``group`` the name that
+    runs of several seeds share. ``trusted`` says that a person has asked for the code that it names, or that
+    it names none; it is not written but proven, see
+    :mod:`metarl_tui.runs.trust`.
     """
 
     trainer: str
@@ -67,24 +73,36 @@ class RunConfig:
     name: str = ""
     subject: str = ""
     parent: dict[str, Any] | None = None
+    group: str = ""
     created: float = field(default_factory=time.time)
     working_folder: str = field(default_factory=os.getcwd)
     version: str = field(default_factory=lambda: metarl_tui.__version__)
+    trusted: bool = field(default=False, compare=False)
+
+    @property
+    def names_code(self) -> bool:
+        """Whether training it runs more than what is installed and registered."""
+        return bool(names_code(self.setup, self.parent))
 
     def to_json(self) -> bytes:
         """As one indented JSON object."""
-        return orjson.dumps(tidy(asdict(self)), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        fields = {name: value for name, value in asdict(self).items() if name != "trusted"}
+        return orjson.dumps(tidy(fields), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
     def from_json(cls, data: bytes) -> RunConfig:
-        """Read without trust: text is cleaned. Raises :class:`ValueError` naming the field that is wrong."""
+        """Read without trust: text is cleaned, and code that is named is not yet ``trusted``.
+
+        Raises :class:`ValueError` naming the field that is wrong.
+        """
         try:
-            found = tidy(orjson.loads(data))
+            raw = orjson.loads(data)
+            found = tidy(raw)
         except (orjson.JSONDecodeError, ValueError) as error:
             raise ValueError(f"not valid JSON ({clean(error, 120)})") from None
         if not isinstance(found, dict):
             raise ValueError("must be a JSON object")
-        values = {}
+        values: dict[str, Any] = {}
         for name, (allowed, fits) in _CONFIG_FIELDS.items():
             if name in found:
                 if not fits(found[name]):
@@ -93,8 +111,11 @@ class RunConfig:
             elif name in ("trainer", "created"):
                 raise ValueError(f"{name} is missing")
         values["created"] = float(values["created"])
-        values["name"] = clean(values.get("name", ""), LONGEST_NAME)
-        return cls(**{"working_folder": "", "version": "", **values})
+        for name in ("name", "group"):
+            values[name] = clean(values.get(name, ""), LONGEST_NAME)
+        # Looked at as it stands, before what is not printable was taken out of it.
+        trusted = not names_code(raw.get("setup", {}), raw.get("parent"))
+        return cls(**{"working_folder": "", "version": "", **values, "trusted": trusted})
 
 
 def _is_object(value: Any) -> bool:
@@ -126,17 +147,26 @@ _CONFIG_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": ("text", _is_text),
     "subject": ("text", _is_text),
     "parent": ("null or an object with run and iteration", _is_parent),
+    "group": ("text", _is_text),
     "created": ("a time in seconds since 1970", is_moment),
     "working_folder": ("text", _is_text),
     "version": ("text", _is_text),
 }
 
 
-class RunFolder:
-    """A run on disk. Making one of these reads nothing; the configuration is read when asked for."""
+class NotTrusted(RunError):
+    """A run that was begun by somebody else, and names code that nobody has agreed to run."""
 
-    def __init__(self, path: Path | str) -> None:
+
+class RunFolder:
+    """A run on disk. Making one of these reads nothing; the configuration is read when asked for.
+
+    ``trusted`` says that whoever makes this one knows what code the run names.
+    """
+
+    def __init__(self, path: Path | str, *, trusted: bool = False) -> None:
         self.path = Path(path)
+        self._trusted = trusted
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -162,7 +192,11 @@ class RunFolder:
         """What the run was started with. Raises :class:`RunError` naming the file and what is wrong in it."""
         path = self.path / CONFIG_FILE
         try:
-            return RunConfig.from_json(read_bounded(path, _LARGEST_CONFIG))
+            data = read_bounded(path, _LARGEST_CONFIG)
+            config = RunConfig.from_json(data)
+            if config.trusted or not (self._trusted or is_marked(self.path, data)):
+                return config
+            return replace(config, trusted=True)
         except FileNotFoundError:
             raise RunError(f"{shown(self.path)} is not a run: it has no {CONFIG_FILE}") from None
         except OSError as error:
@@ -223,10 +257,12 @@ class RunFolder:
             path = runs_dir / _new_id(runs_dir, config)
             path.mkdir(0o700)
             path.chmod(0o700)  # the umask may have taken bits away
-            folder = cls(path)
+            folder = cls(path, trusted=config.trusted)
             make_folder(folder.requests)
             make_folder(folder.checkpoints)
             write_atomically(path / CONFIG_FILE, config.to_json())
+            if config.trusted and config.names_code:
+                folder.trust()
             sync_folder(runs_dir)
         except OSError as error:
             if path is not None:
@@ -235,6 +271,26 @@ class RunFolder:
                 f"runs folder {shown(runs_dir)}: {reason(error)}; choose another with --runs-dir"
             ) from error
         return folder
+
+    def trust(self) -> None:
+        """Agree to the code that the run names; remembered where there can be a key."""
+        with suppress(OSError):
+            mark(self.path, read_bounded(self.path / CONFIG_FILE, _LARGEST_CONFIG))
+        self._trusted = True
+        self.__dict__.pop("config", None)
+
+    def check_trusted(self) -> None:
+        """Raises :class:`NotTrusted` where the run names code that nobody has agreed to run."""
+        if not self.config.trusted:
+            raise NotTrusted(
+                f"run {self.short_id} was not begun by you here, and would run {self.code_in_words}; "
+                "if you trust whoever it came from, add --trust"
+            )
+
+    @property
+    def code_in_words(self) -> str:
+        """What the run names that would be imported, and where it is looked for."""
+        return in_words(self.config.setup, self.config.parent, self.config.working_folder)
 
     def check_private(self) -> None:
         """Raises :class:`RunError`, with the command that mends it, when others may write to this run."""

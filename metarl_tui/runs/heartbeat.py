@@ -12,6 +12,7 @@ import statistics
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,7 @@ import orjson
 from metarl_tui.runs.files import RunError, open_private, read_bounded, reason, shown
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.process import own_identity
-from metarl_tui.runs.records import seal, sealed
+from metarl_tui.runs.records import is_count, seal, sealed
 from metarl_tui.text import clean
 
 SIZE = 512
@@ -37,7 +38,8 @@ class Heartbeat:
     ``pid`` and ``start_time`` tell whose heart it is, as in :class:`~metarl_tui.runs.process.Identity`.
 
     ``state`` is the worker's own word for what it is doing (empty: not said), ``message`` what people
-    should know although the journal can't say it.
+    should know although the journal can't say it. ``journaled`` is the number of the newest journal record:
+    a journal that ends with an earlier one has lost its end.
     """
 
     pid: int
@@ -50,18 +52,22 @@ class Heartbeat:
     median_iteration: float
     state: str
     message: str
+    journaled: int = 0
 
 
 class Heart:
     """Beats in a thread of its own from construction until :meth:`stop`.
 
-    ``message`` (what the worker waits for, where the journal can't say it) and ``state`` may be set at any
-    time; they show with the next beat, or at once with :meth:`beat`. Raises :class:`RunError` when the file
-    can't be made.
+    ``message`` (what the worker waits for, where the journal can't say it), ``state`` and ``journaled`` may
+    be set at any time; they show with the next beat, or at once with :meth:`beat`. Raises :class:`RunError`
+    when the file can't be made.
     """
 
-    def __init__(self, folder: RunFolder, interval: float = INTERVAL) -> None:
+    def __init__(self, folder: RunFolder, interval: float = INTERVAL, journaled: int = 0) -> None:
         self.message = ""
+        self.watch: Callable[[], None] | None = None
+        """Called after each beat, in the heartbeat's thread: also while an iteration hangs."""
+        self.journaled = journaled
         self._state = ""
         self._interval = interval
         self._identity = own_identity()
@@ -103,6 +109,11 @@ class Heart:
         self._iteration, self._boundary = iteration, now
 
     @property
+    def since_boundary(self) -> float:
+        """Seconds since the worker was last between iterations."""
+        return time.monotonic() - self._boundary
+
+    @property
     def median_iteration(self) -> float:
         """Median duration of the newest iterations in seconds; 0 before the first."""
         durations = list(self._durations)
@@ -141,6 +152,8 @@ class Heart:
     def _run(self) -> None:
         while not self._stopped.wait(self._interval):
             self.beat()
+            if self.watch:
+                self.watch()
 
     def _content(self) -> bytes:
         now = time.monotonic()
@@ -155,6 +168,7 @@ class Heart:
             "median_iteration": self.median_iteration,
             "state": clean(self._state, 20),
             "message": clean(self.message, 200),
+            "journaled": self.journaled,
         }
         while len(content := seal(orjson.dumps(fields))) >= SIZE:
             fields["message"] = fields["message"][: len(fields["message"]) // 2]
@@ -179,6 +193,16 @@ def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
             median_iteration=float(found["median_iteration"]),
             state=clean(found["state"], 20),
             message=clean(found["message"], 200),
+            journaled=journaled if is_count(journaled := found.get("journaled", 0)) else 0,
         )
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
+
+
+def last_journaled(folder: RunFolder) -> int:
+    """The number of the last journal record that a worker is known to have written; 0 where nothing is known.
+
+    To be asked before the journal is read: what is journaled meanwhile is not missed then.
+    """
+    beat = read_heartbeat(folder)
+    return beat.journaled if beat else 0

@@ -49,17 +49,21 @@ class Journal:
     """The single writer of a journal; safe to use from several threads.
 
     Opening moves what an earlier writer left unfinished at the end to ``journal.torn-<n>`` and goes on
-    with its count. Raises :class:`OSError` where the file can't be read or written.
+    with its count. Where record number ``at_least`` is known to have been written, ``missing`` counts those
+    that the end of the file has lost; their numbers are not given again, so that readers miss them too.
+    Raises :class:`OSError` where the file can't be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, at_least: int = 0) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
         self._descriptor = open_private(self.path, os.O_RDWR | os.O_APPEND)
         self._torn = False
         try:
             self._end = _repair(self._descriptor, self.path)
-            self.seq = _last_seq(self._descriptor, self._end)
+            last = _last_seq(self._descriptor, self._end)
+            self.seq = max(last, at_least)
+            self.missing = self.seq - last
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -206,7 +210,8 @@ def _lines_backwards(descriptor: int, end: int) -> Iterator[bytes]:
 class JournalReader:
     """Follows a journal as it grows. Reading never raises, and a missing file has no records.
 
-    ``damaged`` counts lines that were skipped and records that are missing between others. ``restarted``
+    ``damaged`` counts lines that were skipped and records that are missing between others;
+    :meth:`missing_before` tells how many are missing at the end. ``restarted``
     is true after a :meth:`read` that began again from the start because the file had been replaced or had
     shrunk: what earlier calls returned no longer counts. ``at_end`` tells whether the last read left
     nothing complete behind. ``problem`` says why the file can't be read, where it is there and can't.
@@ -254,6 +259,12 @@ class JournalReader:
                 records.append(record)
         self._advance(chunk, end)
         return records
+
+    def missing_before(self, seq: int) -> int:
+        """How many records, up to number ``seq``, the end of the journal has lost."""
+        if self._seq is None or not self.at_end:
+            return 0
+        return max(seq - self._seq - self._bad_since, 0)
 
     def seek_end(self) -> None:
         """Skip all complete records that are there now."""

@@ -38,6 +38,7 @@ __all__ = [
     "Worker",
     "acquire_lock",
     "is_alive",
+    "longest_iteration",
     "observe",
     "own_identity",
     "read_heartbeat",
@@ -155,7 +156,7 @@ class Observer:
     def _come_on(self, beat: Heartbeat, state: str, why: str, age: float) -> Standing:
         """Stalled, where a run that should come on has not for long."""
         since = beat.since_boundary + age
-        if state == "running" and since > max(BOUNDARY_LIMIT, BOUNDARY_MEDIANS * beat.median_iteration):
+        if state == "running" and since > longest_iteration(beat.median_iteration):
             state, why = "stalled", f"in the same iteration for {duration(since)}"
         return self._standing(state, why, beat, alive=True)
 
@@ -206,6 +207,11 @@ class Observer:
             to_come = records[-1]["kind"] == "control"
             self._last_iteration = max(records[-1]["iteration"] - to_come, 0)
         self._last_row = max((record["seq"] for record in records if record["kind"] == "metrics"), default=-1)
+
+
+def longest_iteration(median: float) -> float:
+    """Seconds that an iteration may take before the run counts as stalled; ``median`` is of earlier ones."""
+    return max(BOUNDARY_LIMIT, BOUNDARY_MEDIANS * median)
 
 
 def observe(folder: RunFolder, last_status: dict[str, Any] | None = None) -> Standing:

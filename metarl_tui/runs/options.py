@@ -19,4 +19,8 @@ class RunOptions:
         "choice", "pause", "when a loss or gradient is not finite: wait for a person, or save and fail",
         choices=("pause", "stop"),
     )  # fmt: skip
+    stop_signal: str = declare(
+        "choice", "USR1", "a signal that saves and ends the run as TERM does; Slurm's --signal sends it",
+        choices=("USR1", "USR2", "none"), changes="never",
+    )  # fmt: skip
     paused: bool = declare("bool", False, "start paused", changes="never")

@@ -19,7 +19,15 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import orjson
 
-from metarl_tui.runs.files import RunError, make_folder, read_bounded, reason, shown, write_atomically
+from metarl_tui.runs.files import (
+    RunError,
+    is_own_folder,
+    make_folder,
+    read_bounded,
+    reason,
+    shown,
+    write_atomically,
+)
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.runs.liveness import ENDED, Observer, Standing
@@ -106,8 +114,10 @@ def pending(
 
     A malformed file is moved aside, to its name with ``.bad``, and its name is added to ``bad``; with
     ``only_look``, for who is not the worker, it is passed over and stays. Raises nothing for a folder
-    that is missing or can't be read: then there are none.
+    that is missing, can't be read or is a link to another, whose files are not ours: then there are none.
     """
+    if not is_own_folder(folder.requests):
+        return []
     try:
         with os.scandir(folder.requests) as entries:
             names = [entry.name for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."]

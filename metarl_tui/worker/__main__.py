@@ -21,6 +21,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="metarl_tui.worker")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--changes", type=json.loads, default=None)
+    parser.add_argument("--trusted", action="store_true")
+    parser.add_argument("--unattended", action="store_true")
     arguments = parser.parse_args()
     interruption = Interruption().install()
     from metarl_tui.worker.loop import AskedAtStart, train
@@ -34,7 +36,8 @@ def main() -> int:
             sender(),
         )
     try:
-        return train(RunFolder(arguments.folder), interruption, asked=asked)
+        folder = RunFolder(arguments.folder, trusted=arguments.trusted)
+        return train(folder, interruption, attended=not arguments.unattended, asked=asked)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from metarl_tui.runs.folder import RunConfig, RunError
+from metarl_tui.text import clean
 from trainers.declarations import make_settings
 from trainers.hyperparameters import TRAINERS
 from trainers.trainer import Trainer
@@ -37,8 +40,11 @@ def build_trainer(config: RunConfig, decisions: Mapping[str, Any] | None = None)
 
 
 def find_environments_of(config: RunConfig) -> None:
-    """Let ``package.module:Class`` be found in the folder where the run was begun, after all else."""
-    if config.working_folder and config.working_folder not in sys.path:
+    """Let ``package.module:Class`` be found in the folder where the run was begun, after all else.
+
+    For other runs that folder stays out: an installed package may look for a module that it can do without.
+    """
+    if config.names_code and config.working_folder and config.working_folder not in sys.path:
         sys.path.append(config.working_folder)
 
 
@@ -52,9 +58,20 @@ def data_of(config: RunConfig) -> str:
 def versions() -> dict[str, str]:
     """Versions of what a run's numbers depend on."""
     found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    found["cpu"] = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed as a package"
     return found
+
+
+def _processor() -> str:
+    """The processor's name, which says how it rounds; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return clean(next(names, platform.processor()), 120)

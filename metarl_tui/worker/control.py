@@ -73,7 +73,7 @@ class Control:
 
     def begin_iteration(self) -> None:
         """Apply the changes that are due at the iteration to come."""
-        while self.due and self.due[0].iteration <= self.trainer.iteration + 1:
+        while self.is_due:
             change = self.due.popleft()
             fields = _asked(change.request, "set", change.by, change.rebase)
             if change.request:
@@ -98,6 +98,22 @@ class Control:
             changed, why = self._carry_out(request)
             self._answer(_asked(request.id, request.action, request.by, request.rebase), changed, why)
             discard(self.folder, request)
+
+    def poll_for_stop(self) -> None:
+        """Carry out the requests to stop alone, where values can't be changed yet."""
+        now = time.monotonic()
+        if now < self._next_poll:
+            return
+        self._next_poll = now + POLL_SECONDS
+        for request in pending(self.folder):
+            if request.action == "stop" and not request.changes:
+                self._answer(_asked(request.id, "stop", request.by), *self._carry_out(request))
+                discard(self.folder, request)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a change is due at the iteration to come."""
+        return bool(self.due) and self.due[0].iteration <= self.trainer.iteration + 1
 
     def reject(self, requests: Sequence[Request], why: str) -> None:
         """Answer requests that will not be carried out."""

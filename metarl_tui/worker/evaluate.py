@@ -21,10 +21,11 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """What the newest checkpoint, or the newest up to ``at``, is worth, as JSON values (and NaN).
 
-    ``options`` are those of the run's trainer, see :func:`_play` and :func:`_adapt`; ``progress`` hears what
+    ``options`` are those of the run's trainer, see :func:`_play` and the rest; ``progress`` hears what
     is being done. Raises :class:`RunError` when there is no good checkpoint, or when the environment or the
-    tasks can't be had.
+    tasks can't be had, :class:`~metarl_tui.runs.folder.NotTrusted` where they are somebody else's code.
     """
+    folder.check_trusted()
     find_environments_of(folder.config)
     try:
         return {"run": folder.id, **_EVALUATIONS[folder.config.trainer](folder, at, progress, **options)}
@@ -86,4 +87,24 @@ def _adapt(
     return evaluate_learner(learner, tasks=tasks, shots=shots, steps=steps, data=where, progress=progress)
 
 
-_EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"ppo": _play, "maml": _adapt}
+def _adapt_policy(
+    folder: RunFolder, at: int | None, progress: Progress, *, tasks: int, steps: int, baselines: str
+) -> dict[str, Any]:
+    """MAML-PPO: adaptation to held-out tasks, beside what one would do without meta-learning."""
+    import torch
+
+    from trainers.few_trajectories import load_meta_policy
+    from trainers.meta_rl_evaluation import evaluate_meta_policy
+
+    learned = load_meta_policy(folder.path, at=at)
+    torch.set_num_threads(learned.setup.threads)
+    return evaluate_meta_policy(
+        learned, tasks=tasks, steps=steps, baselines=baselines == "all", progress=progress
+    )
+
+
+_EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "ppo": _play,
+    "maml": _adapt,
+    "maml-ppo": _adapt_policy,
+}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.folder import RunError, RunFolder
-from metarl_tui.runs.journal import JournalReader
-from metarl_tui.worker.control import Change, superseded
-from trainers.trainer import State
+from metarl_tui.runs.journal import JournalReader, Record
+from metarl_tui.runs.options import RunOptions
+from metarl_tui.worker.control import Change, Control, superseded
+from trainers.settings import LiveSettings
+from trainers.trainer import State, Trainer
 
 ENDED = ("failed", "stopped", "finished")
+_DECIDED = ("vector", "threads")
+NOT_EXACT = "resumed, not exact: "
+"""How a trainer's reason begins for which a continuation may differ."""
 
 
 @dataclass
@@ -24,6 +30,18 @@ class History:
     """Setup fields as the first start decided them."""
     changes: list[Change] = field(default_factory=list)
     """Changes that people had applied and not replaced since, each once, in order."""
+    applied: list[Record] = field(default_factory=list)
+    """Every control record that changed something, planned or by hand."""
+    started: list[Record] = field(default_factory=list)
+    """What each worker said it runs on."""
+    resumes: list[tuple[int, int]] = field(default_factory=list)
+    """Number of each ``resumed`` record, and the iteration from which the run went on."""
+    last: int = 0
+    """The newest iteration that has a row which counts."""
+    inexact: list[str] = field(default_factory=list)
+    """Why the run may not be what its seed and journal say, as it was journaled."""
+    damaged: int = 0
+    """Journal records that can't be read."""
     ended: dict[str, Any] | None = None
     """The newest status, where it says how the run ended."""
 
@@ -43,18 +61,48 @@ def read_history(folder: RunFolder) -> History:
     history = History()
     reader = JournalReader(folder.journal)
     seen: set[str] = set()
-    while (records := reader.read()) or not reader.at_end:
-        history.records += len(records)
-        for record in records:
-            if record["kind"] == "status":
+    for record in _records(reader):
+        history.records += 1
+        match record["kind"]:
+            case "metrics":
+                history.last = max(history.last, record["iteration"])
+            case "resumed":
+                history.resumes.append((record["seq"], record["from"]))
+                history.last = min(history.last, record["from"])
+            case "note" if record["text"].startswith(NOT_EXACT):
+                history.inexact.append(f"iteration {record['iteration']}: {record['text']}")
+            case "status":
                 history.ended = record if record.get("state") in ENDED else None
-                if record.get("state") == "started" and not history.decisions:
-                    history.decisions = dict(record.get("decisions") or {})
-            change = _applied_by_hand(record)
-            if change and change.request not in seen:
-                seen.add(str(change.request))
-                history.changes = _replacing(history.changes, change)
+                if record.get("state") == "started":
+                    history.started.append(record)
+                    history.decisions = history.decisions or _decisions(record)
+            case "control" if record["result"] == "applied" and record["changes"]:
+                history.applied.append(record)
+                change = _change_of(record)
+                if change.request and change.request not in seen:
+                    seen.add(change.request)
+                    history.changes = _replacing(history.changes, change)
+    history.damaged = reader.damaged
     return history
+
+
+def rows_that_count(folder: RunFolder, resumes: list[tuple[int, int]]) -> Iterator[Record]:
+    """The metrics rows of the run's course, in order; not those that a resume dropped (``resumes``)."""
+    last = 0
+    ahead = deque(resumes)
+    for record in _records(JournalReader(folder.journal)):
+        while ahead and record["seq"] >= ahead[0][0]:
+            ahead.popleft()
+        if record["kind"] != "metrics" or record["iteration"] <= last:
+            continue
+        if all(record["iteration"] <= start for _, start in ahead):
+            last = record["iteration"]
+            yield record
+
+
+def _records(reader: JournalReader) -> Iterator[Record]:
+    while (records := reader.read()) or not reader.at_end:
+        yield from records
 
 
 def find_past(folder: RunFolder) -> Past:
@@ -90,6 +138,21 @@ def changes_after(iteration: int, planned: list[dict[str, Any]], history: Histor
     return deque(sorted(due, key=lambda change: change.iteration))
 
 
+def repeating(
+    folder: RunFolder, trainer: Trainer, options: LiveSettings[RunOptions], due: deque[Change]
+) -> Control:
+    """A control that makes the changes ``due`` once more and says nothing of it, because the journal has.
+
+    Its ``begin_iteration`` raises :class:`RunError` for a change that was applied then and is refused now.
+    """
+
+    def heard(kind: str, iteration: int, /, **fields: Any) -> None:
+        if fields.get("result") == "rejected" and fields.get("request"):
+            raise RunError(f"iteration {iteration}: what was applied then is refused now: {fields['why']}")
+
+    return Control(folder, trainer, options, heard, lambda why: "", due)
+
+
 def _replacing(changes: list[Change], new: Change) -> list[Change]:
     """``changes`` and ``new``, which takes the place of older ones that were to come after it."""
     before = [change for change in changes if change.iteration <= new.iteration]
@@ -97,17 +160,17 @@ def _replacing(changes: list[Change], new: Change) -> list[Change]:
     return [*before, new, *after]
 
 
-def _applied_by_hand(record: dict[str, Any]) -> Change | None:
-    changes = record.get("changes")
-    if record["kind"] != "control" or record.get("result") != "applied" or not record.get("request"):
-        return None
-    if not isinstance(changes, dict) or not changes:
-        return None
-    values = {name: pair[1] for name, pair in changes.items() if isinstance(pair, list) and len(pair) == 2}
+def _decisions(record: Record) -> dict[str, Any]:
+    """What a start decided. A journal is data: it may not name another environment than run.json does."""
+    found = record.get("decisions")
+    return {name: found[name] for name in _DECIDED if name in found} if isinstance(found, dict) else {}
+
+
+def _change_of(record: Record) -> Change:
     return Change(
         record["iteration"],
-        values,
+        {name: pair[1] for name, pair in record["changes"].items()},
         bool(record.get("rebase")),
-        str(record["request"]),
-        str(record.get("by", "")),
+        str(record["request"]) if record["request"] else None,
+        str(record["by"]),
     )

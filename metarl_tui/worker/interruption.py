@@ -24,17 +24,25 @@ class Interruption:
         self.before_exit: Callable[[], None] | None = None
         """Called before the process ends at once, to restore a terminal."""
         self._timer: threading.Timer | None = None
+        self._installed: list[signal.Signals] = []
 
     def install(self) -> Interruption:
         for number in _SIGNALS:
             signal.signal(number, self._received)
+        self._installed += _SIGNALS
         return self
+
+    def heed(self, name: str) -> None:
+        """Let one signal more end the run, ``USR1`` or ``USR2``, where signals end it at all."""
+        if self._installed and name in ("USR1", "USR2"):
+            self._installed.append(signal.Signals[f"SIG{name}"])
+            signal.signal(self._installed[-1], self._received)
 
     def restore(self) -> None:
         """Put the default handlers back and forget the timer."""
         if self._timer:
             self._timer.cancel()
-        for number in _SIGNALS:
+        for number in self._installed:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     @property

@@ -5,38 +5,36 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.files import open_private, reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
+from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import Journal
-from metarl_tui.runs.liveness import Heart, acquire_lock, write_worker
+from metarl_tui.runs.liveness import Heart, acquire_lock, longest_iteration, write_worker
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.requests import Request, pending
+from metarl_tui.runs.requests import Request, discard, pending
 from metarl_tui.text import clean
 from metarl_tui.worker.build import build_trainer, versions
 from metarl_tui.worker.control import POLL_SECONDS, Control
-from metarl_tui.worker.exact import changes_after, find_past, read_history
+from metarl_tui.worker.exact import changes_after, find_past, read_history, repeating
+from metarl_tui.worker.fork import check_complete, check_spaces, fitted, forked_at, former, in_fork
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.saving import Saver
+from metarl_tui.worker.writer import Observer, Writer
 from trainers.declarations import InvalidValue, make_settings
 from trainers.hyperparameters import TRAINERS
 from trainers.settings import LiveSettings
-from trainers.trainer import Iteration, Trainer, TrainingError
+from trainers.trainer import Iteration, State, Trainer, TrainingError
 
 COULD_NOT_START, FAILED, DONE = 2, 1, 0
-_DISK = (errno.ENOSPC, errno.EDQUOT)
-
-Observer = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -71,18 +69,23 @@ def train(
 
     ``attended`` says that a person may be waited for; without it a fault or a full disk ends the run.
     ``observer`` sees every record after it is written, and must not raise. Raises :class:`RunError` when
-    another worker has the run or its folder can't be written; everything later is journaled.
+    another worker has the run, its folder can't be written or names code that is not trusted; everything
+    later is journaled.
     """
+    folder.check_trusted()
+    interruption.heed(str(folder.config.options.get("stop_signal", RunOptions.stop_signal)))
     with acquire_lock(folder):
         stale = pending(folder, most=None)
         try:
-            journal = Journal(folder.journal)
+            journal = Journal(folder.journal, at_least=last_journaled(folder))
         except OSError as error:
             raise RunError(f"{shown(folder.journal)}: {reason(error)}") from error
         with journal:
-            writer = _Writer(journal, attended, observer)
+            writer = Writer(journal, attended, observer)
             write_worker(folder)
-            writer.heart = heart = Heart(folder)
+            writer.heart = heart = Heart(folder, journaled=journal.seq)
+            if journal.missing:
+                writer("note", 0, text=f"the journal has lost its last {journal.missing} records")
             try:
                 return _Worker(folder, interruption, writer, heart, attended).run(stale, asked)
             finally:
@@ -90,49 +93,11 @@ def train(
                 interruption.give_up = None
 
 
-class _Writer:
-    """Appends records; on a full disk it waits for space where a person can make some."""
-
-    def __init__(self, journal: Journal, attended: bool, observer: Observer | None) -> None:
-        self._journal = journal
-        self._attended = attended
-        self._observer = observer
-        self.heart: Heart | None = None
-
-    def __call__(self, kind: str, iteration: int, /, **fields: Any) -> None:
-        record = self.patiently(lambda: self._journal.append(kind, iteration, **fields))
-        if kind not in ("metrics", "picture"):
-            self.patiently(self._journal.sync)
-        if self._observer:
-            self._observer(record)
-
-    def once(self, kind: str, iteration: int, /, **fields: Any) -> None:
-        """Append if that is possible now; for a process that can't wait."""
-        with suppress(OSError):
-            self._journal.append(kind, iteration, **fields)
-            self._journal.sync()
-
-    def patiently(self, write: Callable[[], Any]) -> Any:
-        """Do ``write``; while the disk is full, say so in the heartbeat and try again each second."""
-        while True:
-            try:
-                done = write()
-            except OSError as error:
-                if error.errno not in _DISK or not self._attended or self.heart is None:
-                    raise
-                self.heart.message = "waiting: no space left on the disk"
-                time.sleep(1.0)
-            else:
-                if self.heart and self.heart.message:
-                    self.heart.message = ""
-                return done
-
-
 class _Worker:
     """One start of one run."""
 
     def __init__(
-        self, folder: RunFolder, interruption: Interruption, record: _Writer, heart: Heart, attended: bool
+        self, folder: RunFolder, interruption: Interruption, record: Writer, heart: Heart, attended: bool
     ) -> None:
         self.folder = folder
         self.config: RunConfig = folder.config
@@ -155,7 +120,7 @@ class _Worker:
             return self._could_not_start(_in_words(error), stale)
         try:
             self.control.reject(stale, "queued before the run was started again")
-            ending = self._loop()
+            ending = self._catch_up() or self._loop()
             if ending.save:
                 self._save("final")
         except BaseException as error:
@@ -170,14 +135,17 @@ class _Worker:
         """Find where to go on and build the trainer; torch is imported here."""
         self.history = read_history(self.folder)
         self.record("status", self.iteration, state="starting")
+        if self.config.parent:
+            check_complete(self.folder)
         past = find_past(self.folder)
         self.iteration = past.iteration
         for note in past.notes:
             self.record("note", past.iteration, text=note)
         self.trainer: Trainer = build_trainer(self.config, self.history.decisions)
-        inexact = self.trainer.restore(past.state) if past.state else None
-        if inexact:
-            self.record("note", past.iteration, text=inexact)
+        self.decisions = self.trainer.decisions()
+        if self.config.parent:
+            self._check_fork(past.state, is_former=past.iteration < forked_at(self.config))
+        self._restore(past.state, past.iteration)
         options = make_settings(RunOptions, {**self.config.options, **past.worker.get("options", {})})
         self.options = LiveSettings(options)
         self.saver = Saver(
@@ -199,28 +167,81 @@ class _Worker:
         if options.paused and not self.history.records:
             self.control.paused = "started paused"
 
+    def _check_fork(self, state: State | None, *, is_former: bool) -> None:
+        """Compare the fork's spaces with its parent's; on its way to the parent's iteration be that one."""
+        own = self.trainer.state()
+        if is_former and former(self.config) != self.config:
+            self.trainer.close()
+            self.trainer = build_trainer(former(self.config))
+        check_spaces(self.config, own, state or self.trainer.state())
+
+    def _restore(self, state: State | None, iteration: int) -> None:
+        """Let the trainer go on from ``state``; journal what is not exact about that."""
+        if state is None:
+            return
+        leaving = bool(self.config.parent) and iteration == forked_at(self.config)
+        inexact = self.trainer.restore(fitted(self.config, state) if leaving else state)
+        if inexact:
+            self.record("note", iteration, text=in_fork(inexact) if leaving else inexact)
+
     def _start(self, asked: AskedAtStart | None) -> None:
         if asked and (
             why := self.control.apply_at_start(asked.values, asked.rebase, asked.request, asked.by)
         ):
             raise RunError(why)
-        if self.iteration and (why := self.trainer.finished):
+        is_fork = self.config.parent is not None
+        more_to_come = self.iteration < forked_at(self.config) or self.control.is_due
+        if self.iteration and not more_to_come and (why := self.trainer.finished):
             raise RunError(f"nothing left to do: {why}")
-        if self.history.records:
+        if self.history.records and (self.history.started or not is_fork):
             checkpoints.set_aside_above(self.folder, self.iteration)
             self.record("resumed", self.iteration, **{"from": self.iteration})
         self.interruption.give_up = self._give_up
+        self.heart.watch = self._stop_if_stalled
         self.record(
             "status",
             self.iteration,
             state="started",
-            decisions=self.trainer.decisions(),
+            decisions=self.decisions,
             versions=versions(),
             device=str(self.config.setup.get("device", "cpu")),
             pid=os.getpid(),
             host=platform.node(),
         )
+        if not self.history.records:
+            for remark in self.trainer.remarks():
+                self.record("note", self.iteration, text=clean(remark))
         self._say("paused" if self.control.paused else "running", self.control.paused or "")
+
+    def _catch_up(self) -> Ending | None:
+        """Train a fork forward to where it leaves its parent, by the steering its journal begins with."""
+        start, goal = self.iteration, forked_at(self.config)
+        if start >= goal:
+            return None
+        due = self.control.due
+        self._say("starting", f"training forward from iteration {start} to {goal}, as the parent did")
+        repeat = repeating(self.folder, self.trainer, self.options, due)
+        while self.trainer.iteration < goal:
+            self.control.poll_for_stop()
+            if ending := self._told_to_end():
+                return replace(ending, save=False)
+            repeat.begin_iteration()
+            done = self.trainer.step()
+            self.saver.measured(done.metrics)
+            self.heart.message = f"training forward as the parent did: iteration {done.number} of {goal}"
+            self.heart.boundary(done.number)
+        self.heart.message = ""
+        self.iteration = goal
+        if former(self.config) != self.config:
+            state = self.trainer.state()
+            self.trainer.close()
+            self.trainer = build_trainer(self.config, self.decisions)
+            self.control.trainer = self.saver.trainer = self.trainer
+            self._restore(state, goal)
+        self.record("note", goal, text=f"trained forward from iteration {start} to {goal} as the parent did")
+        self._save("forked")
+        self._say("running", "")
+        return None
 
     def _loop(self) -> Ending:
         control = self.control
@@ -244,12 +265,17 @@ class _Worker:
                 return ending
             control.begin_iteration()
 
-    def _why_end(self) -> Ending | None:
+    def _told_to_end(self) -> Ending | None:
         signal = self.interruption.signal
         if signal:
             return Ending("stopped", f"ended by {signal.name}", self.interruption.exit_code)
         if self.control.stopping:
             return Ending("stopped", self.control.stopping, DONE)
+        return None
+
+    def _why_end(self) -> Ending | None:
+        if ending := self._told_to_end():
+            return ending
         if why := self.trainer.finished:
             return Ending("finished", why, DONE)
         return None
@@ -319,6 +345,18 @@ class _Worker:
         with suppress(OSError):
             self.saver.write_summary()
         os._exit(exit_code)
+
+    def _stop_if_stalled(self) -> None:
+        """From the heartbeat's thread: an iteration that hangs is given up when a person asks to stop."""
+        if self.heart.since_boundary <= longest_iteration(self.heart.median_iteration):
+            return
+        for request in pending(self.folder, only_look=True):
+            if request.action != "stop":
+                continue
+            fields = {"request": request.id, "action": "stop", "by": request.by, "result": "applied"}
+            if self.record.once("control", self.iteration + 1, **fields, changes={}):
+                discard(self.folder, request)
+            self._give_up(f"asked by {request.by}; the unfinished iteration was given up", DONE)
 
     def _log_traceback(self) -> None:
         with suppress(OSError):

@@ -25,6 +25,12 @@ Invoke = Callable[..., Result]
 MakeRun = Callable[..., RunFolder]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The key by which whoever begins a run is known goes to a folder of the tests'."""
+    pytest.MonkeyPatch().setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def runs_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs"

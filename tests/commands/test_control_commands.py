@@ -61,7 +61,7 @@ def test_long_iteration_is_said_with_its_usual_duration(invoke: Any, make_run: A
         ("gamma=1.2", "gamma = 1.2: must be a number from 0 to 1"),
         ("gama=0.9", "gama = …: no such setting; did you mean gamma"),
         ("minibatch_size=1000", "minibatch_size = 1000: must divide num_envs × rollout_steps"),
-        ("env=Acrobot-v1", "env = Acrobot-v1: can't change during a run; start a"),
+        ("env=Acrobot-v1", "env = Acrobot-v1: can't change during a run, only in a fork"),
         ("paused=true", "paused = true: can't change during a run; start a new run"),
         ("gamma", "gamma: must be NAME=VALUE"),
     ],
@@ -183,7 +183,7 @@ def test_refusal_at_a_restart_is_told_from_a_start_that_fails(
 
     monkeypatch.setattr("metarl_tui.headless.train_here", train_here)
     monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: launch)
-    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    monkeypatch.setattr("metarl_tui.commands.resume.wait_until_left", lambda folder: None)
     result = invoke("resume", folder.id, "gamma=0.5", *(["--no-ui"] if is_foreground else []))
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", said)
     assert (folder.path / "run.json").exists()
@@ -200,7 +200,7 @@ def test_resume_starts_an_ended_run_again(
         return StartedLaunch()
 
     monkeypatch.setattr("metarl_tui.launch.start", start)
-    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    monkeypatch.setattr("metarl_tui.commands.resume.wait_until_left", lambda folder: None)
     result = invoke("resume", folder.id, "clip_epsilon=0.1")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
@@ -230,7 +230,7 @@ def test_run_finished_by_until_needs_another_until(
 ) -> None:
     folder = make_run("finished", why="mean return 480.2 over the last 100 episodes, until = 475")
     monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: StartedLaunch())
-    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    monkeypatch.setattr("metarl_tui.commands.resume.wait_until_left", lambda folder: None)
     result = invoke("resume", folder.id, *words)
     assert (result.exit_code == 0) == is_enough
     if not is_enough:
@@ -249,7 +249,7 @@ def test_finished_run_with_more_to_do_is_started(
         return 130
 
     monkeypatch.setattr("metarl_tui.headless.train_here", train_here)
-    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    monkeypatch.setattr("metarl_tui.commands.resume.wait_until_left", lambda folder: None)
     assert invoke("resume", folder.id, "total_steps=6000000", "--no-ui").exit_code == 130
     assert trained == [{"json": False, "asked": {"total_steps": 6_000_000}, "rebase": False}]
 

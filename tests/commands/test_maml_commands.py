@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.worker.interruption import Interruption
-from metarl_tui.worker.loop import train
+from metarl_tui.worker.loop import AskedAtStart, train
 
 SMALL = {
     "iterations": 20,
@@ -36,6 +39,7 @@ def trained(runs_dir: Path, task: str, hyperparameters: dict[str, Any] | None = 
         hyperparameters={**SMALL, **(hyperparameters or {})},
         options={"on_nan": "stop"},
         subject=task,
+        trusted=True,
     )
     folder = RunFolder.create(runs_dir, config)
     assert train(folder, Interruption()) == 0
@@ -107,7 +111,7 @@ def test_evaluate_refuses_what_is_of_another_trainer(
     ppo = make_run()
     for flag, value in (("--tasks", "5"), ("--shots", "1"), ("--steps", "2"), ("--data", "x")):
         told = refusal(call("evaluate", "--runs-dir", str(runs_dir), ppo.id, flag, value))
-        assert told == f"{flag}: is for runs of maml, and run {ppo.short_id} is one of ppo"
+        assert re.fullmatch(rf"{flag}: is for runs of maml.*, and run {ppo.short_id} is one of ppo", told)
     assert refusal(call("evaluate", xor, "--tasks", "0")).startswith(
         "tasks = 0: must be a whole number from 1"
     )
@@ -186,6 +190,8 @@ def test_adapt_predicts_the_labelled_rows_where_there_are_no_others(
         ("1,x,0\n", ", line 1, column 2: x: must be a number"),
         ("1,,0\n", ", line 1, column 2: empty: must be a number"),
         ("1,inf,0\n", ", line 1, column 2: inf: must be a number"),
+        ("1,1_0,0\n", ", line 1, column 2: 1_0: must be a number"),
+        ("1,-1e39,0\n", ", line 1, column 2: -1e39: must be within ±3.4e+38"),
         ("1,2,2\n", ", line 1: label 2: must be a whole number from 0 to 1, or empty"),
         ("1,2,0.5\n", ", line 1: label 0.5: must be a whole number from 0 to 1, or empty"),
         ("1,2,\n", ": has no labelled row; adapting needs at least one"),
@@ -239,12 +245,92 @@ def test_data_beside_where_the_run_was_begun_is_found_from_elsewhere(
     assert told.startswith("task = from_data:FromData: making it failed: FileNotFoundError")
 
 
-def test_training_in_a_pipe_counts_in_iterations(invoke: Any) -> None:
+def test_training_in_a_pipe_says_what_it_needs_and_counts_in_iterations(invoke: Any) -> None:
     words = ("--iterations", "3", "--meta-batch-size", "4", "--hidden-sizes", "8", "--eval-tasks", "4")
     text = invoke("train", "maml", "--no-ui", *words, "--name", "piped").stdout
+    _, memory, running, first, *_ = text.splitlines()
+    assert re.fullmatch(
+        r"iteration 0: memory: about .* a meta-iteration \(4 tasks × 5 steps, second order\)", memory
+    )
+    assert running == "running"
+    assert first.startswith("iteration 1  33%  ")
     assert "finished: trained for 3 iterations" in text
     last = text.splitlines()[-1]
     assert last.startswith("iteration 3  100%  ")
     assert "  loss after adapting " in last
     assert last.endswith(" it/s")
     assert "trained for 3 iterations, iteration 3, maml on xor" in invoke("show", "piped").stdout
+
+
+def test_the_memory_is_journaled_once_before_the_first_iteration(tmp_path: Path) -> None:
+    folder = find_run(tmp_path, trained(tmp_path, "xor", {"iterations": 2}))
+    assert train(folder, Interruption(), asked=AskedAtStart({"iterations": 3}, False, "more", "me")) == 0
+    records = [json.loads(line) for line in folder.journal.read_text().splitlines()]
+    (at,) = (
+        n for n, one in enumerate(records) if one["kind"] == "note" and one["text"].startswith("memory:")
+    )
+    rows = [n for n, one in enumerate(records) if one["kind"] == "metrics"]
+    assert records[at]["iteration"] == 0
+    assert at < rows[0]
+    assert len(rows) == 3
+
+
+OWN = """
+import torch
+class Wrong:
+    def sample_tasks(self, n, generator):
+        x = torch.rand(n, 3, 2, generator=generator)
+        return x, torch.zeros(n, 2, dtype=torch.int64), x, torch.zeros(n, 3, dtype=torch.int64)
+class NotANumber:
+    def sample_tasks(self, n, generator):
+        x = torch.full((n, 3, 2), float("nan"))
+        return x, x, x, x
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--shots", "19", "--query-shots", "2"],
+            "shots = 19: must be at most 18, as a class has 20 drawings",
+        ),
+        (["--ways", "7"], "ways = 7: must be at most 6, the held-out classes of "),
+        (
+            ["--data", "wrong.npz"],
+            "data = .*wrong.npz: has no array background, characters, images; Omniglot",
+        ),
+        (["--data", "truncated.npz"], "data = .*truncated.npz: not a whole .npz file"),
+        (["--data", "empty"], "data = .*empty: there are no .png images in it; Omniglot lies at https://"),
+        (["--task", "xor"], "data = .*tiny.npz: task = xor reads no data; leave it out"),
+        (
+            ["--task", "own:Wrong", "--data", ""],
+            "task = own:Wrong: .* gave support_y with 2 rows: must be 3, as",
+        ),
+        (
+            ["--task", "own:NotANumber", "--data", ""],
+            "task = own:NotANumber: .* gave support_x that is not fin",
+        ),
+        (
+            ["--task", "raises:X", "--data", ""],
+            "task = raises:X: importing raises failed: RuntimeError: one two",
+        ),
+        (["--task", "exits:X", "--data", ""], "task = exits:X: importing exits failed: SystemExit: 3"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(
+    invoke: Any, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    images = np.random.default_rng(0).integers(256, size=(20, 20, 28, 28), dtype=np.uint8)
+    arrays = {"images": images, "characters": np.arange(20), "background": np.arange(20) > 9}
+    np.savez(tmp_path / "tiny.npz", **arrays)
+    np.savez(tmp_path / "wrong.npz", pictures=images)
+    (tmp_path / "truncated.npz").write_bytes((tmp_path / "tiny.npz").read_bytes()[:10_000])
+    (tmp_path / "empty").mkdir()
+    for name, text in (("own", OWN), ("raises", "raise RuntimeError('one\\ntwo')"), ("exits", "exit(3)")):
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    common = ("--task", "omniglot", "--data", "tiny.npz", "--no-ui", "--iterations", "2")
+    assert re.match(told, refusal(invoke("train", "maml", *common, *words)))
+    assert not list(runs_dir.glob("*/run.json"))

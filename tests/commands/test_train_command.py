@@ -84,7 +84,7 @@ def test_flags_reach_the_runs_configuration(invoke: Any, trained: list[RunFolder
     assert (config.trainer, config.subject, config.name) == ("ppo", "Acrobot-v1", "a name")
     assert config.setup["env_arg"] == {"a": 1, "b": "x"}
     assert config.setup["seed"] == 7
-    assert config.options == {"pace": 20.0, "on_nan": "stop", "paused": True}
+    assert config.options == {"pace": 20.0, "on_nan": "stop", "paused": True, "stop_signal": "USR1"}
     chosen = config.hyperparameters
     assert (chosen["hidden_sizes"], chosen["normalize_advantages"]) == ([32, 16], False)
     assert (chosen["target_kl"], chosen["max_grad_norm"], chosen["until"]) == (0.02, None, -90.0)
@@ -227,7 +227,7 @@ def test_signal_while_a_run_is_resumed_ends_the_worker_and_keeps_the_folder(
 ) -> None:
     folder, launch = make_run("stopped"), SignalledLaunch(signal.SIGTERM)
     monkeypatch.setattr("metarl_tui.launch.start", lambda folder, **how: launch)
-    monkeypatch.setattr("metarl_tui.commands.resume._wait_until_left", lambda folder: None)
+    monkeypatch.setattr("metarl_tui.commands.resume.wait_until_left", lambda folder: None)
     assert invoke("resume", folder.id).exit_code == 143
     assert launch.ended
     assert (folder.path / "run.json").exists()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import resource
 from pathlib import Path
 from typing import Any
@@ -112,36 +111,6 @@ def test_text_is_cleaned_on_the_way_in_and_on_the_way_out(path: Path) -> None:
     assert max(map(len, read_all(path.with_name("unsealed"))[0][0]["values"])) <= 120
 
 
-def test_the_journal_cut_at_every_byte_of_its_last_records(tmp_path: Path, path: Path) -> None:
-    written = write_example(path, rows=3)
-    data = path.read_bytes()
-    ends = [index + 1 for index, byte in enumerate(data) if byte == 10]
-    for cut in range(ends[-4], len(data) + 1):
-        folder = tmp_path / str(cut)
-        folder.mkdir()
-        torn = folder / "journal.jsonl"
-        torn.write_bytes(data[:cut])
-        whole = sum(end <= cut for end in ends)
-        reader = JournalReader(torn)
-        assert reader.read() == written[:whole]
-        kept = whole + (cut + 1 in ends)  # only the newline is missing: the record is all there
-        with Journal(torn) as journal:
-            assert journal.append("note", 9, text="on")["seq"] == kept + 1
-        with Journal(torn) as journal:
-            journal.append("note", 9, text="again")
-        records, again = read_all(torn)
-        assert records[:kept] == written[:kept]
-        assert [record.get("text") for record in records[kept:]] == ["on", "again"]
-        assert again.damaged == 0
-        assert [record["seq"] for record in reader.read()] == list(range(whole + 1, kept + 3))
-        assert not reader.restarted
-        aside = list(folder.glob("journal.torn-*"))
-        if kept > whole or cut in ends:
-            assert not aside
-        else:
-            assert [file.read_bytes() for file in aside] == [data[ends[whole - 1] : cut]]
-
-
 def test_a_bad_line_in_the_middle_is_skipped_and_counted(path: Path) -> None:
     written = write_example(path)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -200,49 +169,6 @@ def test_deleted_lines_and_repeated_lines_are_counted(path: Path) -> None:
     path.write_bytes(b"".join(lines[:3] + lines[1:]))
     records, reader = read_all(path)
     assert (records, reader.damaged) == (written, 2)
-
-
-def mutate(data: bytes, random_source: random.Random) -> bytes:
-    position = random_source.randrange(len(data))
-    match random_source.randrange(5):
-        case 0:
-            return data[:position]
-        case 1:
-            changed = bytearray(data)
-            for _ in range(random_source.randint(1, 5)):
-                changed[random_source.randrange(len(data))] ^= 1 << random_source.randrange(8)
-            return bytes(changed)
-        case 2:
-            length = random_source.choice([1, 16, 512, 4096])
-            return data[:position] + bytes(min(length, len(data) - position)) + data[position + length :]
-        case 3:
-            lines = data.splitlines(keepends=True)
-            del lines[random_source.randrange(len(lines))]
-            return b"".join(lines)
-        case _:
-            return data[:position] + random_source.randbytes(random_source.randint(1, 40)) + data[position:]
-
-
-def test_random_damage_is_never_read_as_something_else(path: Path) -> None:
-    written = write_example(path, rows=20)
-    data = path.read_bytes()
-    random_source = random.Random(5)
-    for turn in range(500):
-        path.write_bytes(mutate(data, random_source))
-        records, reader = read_all(path, max_bytes=random_source.choice([1, 700, 1 << 20]))
-        assert all(record in written for record in records), turn
-        if records != written[: len(records)]:
-            assert reader.damaged, turn
-        last_records(path)
-        newest(path, "status")
-        if turn % 5 == 0:
-            with Journal(path) as journal:
-                journal.append("note", 99, text="on")
-            again, reader = read_all(path)
-            assert again[-1]["text"] == "on"
-            assert [record for record in again if record in written][: len(records)] == records
-            for aside in path.parent.glob("journal.torn-*"):
-                aside.unlink()
 
 
 @pytest.mark.parametrize(

@@ -123,22 +123,6 @@ def test_a_request_may_be_written_by_hand(run: RunFolder) -> None:
     assert list(run.requests.iterdir()) == []
 
 
-def test_damaged_requests_are_never_carried_out_as_something_else(run: RunFolder) -> None:
-    sent = send(run, "set", {"clip_epsilon": 0.125, "learning_rate": 2.5e-4})
-    path = run.requests / sent.file
-    data = path.read_bytes()
-    random_source = random.Random(1)
-    for _ in range(200):
-        changed = bytearray(data)
-        for _ in range(random_source.randint(1, 3)):
-            changed[random_source.randrange(len(data))] ^= 1 << random_source.randrange(8)
-        if random_source.random() < 0.3:
-            del changed[random_source.randrange(len(data)) :]
-        path.write_bytes(changed)
-        assert pending(run) in ([], [sent])
-        path.with_name(path.name + ".bad").unlink(missing_ok=True)
-
-
 def test_senders_learn_what_became_of_their_request(run: RunFolder) -> None:
     with acquire_lock(run), Journal(run.journal) as journal, Heart(run):
         write_worker(run)

@@ -160,8 +160,6 @@ def test_environment_arguments_reach_the_environment():
         ("probes:Raises", {"att": 3}, "env_arg = att=3: probes:Raises refuses: "),
         ("probes:Raises", {"att": 3}, "unexpected keyword argument 'att'; it takes at"),
         ("CartPole-v1", {"gravity": 3}, "argument 'gravity'; it takes sutton_barto_reward, render_mode"),
-        ("LunarLander-v3", {}, 'pip install "gymnasium[box2d]"'),
-        ("Ant-v5", {}, 'pip install "gymnasium[mujoco]"'),
         ("phys2d/Pendulum-v0", {}, "env = phys2d/Pendulum-v0: it needs the module jax"),
         (
             "FrozenLake-v1",
@@ -180,6 +178,14 @@ def test_environment_arguments_reach_the_environment():
 )
 def test_what_cannot_be_trained_on_is_refused_in_one_line(env, env_arg, said):
     assert said in refusal(env, **env_arg)
+
+
+@pytest.mark.parametrize(
+    ("env", "package", "extra"), [("LunarLander-v3", "Box2D", "box2d"), ("Ant-v5", "mujoco", "mujoco")]
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(hide_package, env, package, extra):
+    hide_package(package, f"gymnasium.envs.{extra}")
+    assert f'pip install "gymnasium[{extra}]"' in refusal(env)
 
 
 def test_a_module_that_fails_to_import(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from maml_runs import trainer, write_checkpoint, write_run
 
-from trainers import load_learner
+from trainers import adaptation, load_learner
 from trainers.few_shot import learner_of
 from trainers.meta_evaluation import evaluate_learner, train_jointly
 from trainers.tasks import Options, TaskSource
@@ -58,10 +58,10 @@ def test_steps_and_rate_may_differ_from_the_runs(xor):
     np.testing.assert_allclose(slow.probabilities(x_new), unmoved.probabilities(x_new), rtol=1e-4)
 
 
-def test_the_articles_four_points_are_learned(xor):
-    corners = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
-    for labels in ([0, 1, 1, 0], [1, 0, 0, 1]):
-        assert xor.adapt(np.repeat(corners, 5, 0), np.repeat(labels, 5))(corners).tolist() == labels
+def test_the_four_points_of_the_truth_table_are_learned(xor):
+    for seed in range(4):
+        x, y, corners, labels = a_task("trainers.tasks.xor:FourPoints", seed, shots=5, query_shots=1)
+        assert (xor.adapt(x, y)(corners) == labels).all()
 
 
 @pytest.mark.parametrize("variant", ["anil", "metasgd"])
@@ -89,6 +89,14 @@ def test_rows_that_do_not_fit_are_refused(xor):
         xor.adapt(x, y + 1)
     with pytest.raises(ValueError, match="y has 19 rows and x 20"):
         xor.adapt(x, y[1:])
+    for wrong in ([["a", 1]], [[1, 2], [3]]):
+        with pytest.raises(ValueError, match="x: must be numbers, in rows of one length"):
+            xor.adapt(wrong, [0] * len(wrong))
+    for wrong in (1e39, np.nan):
+        with pytest.raises(ValueError, match="x: must be finite numbers"):
+            xor.adapt([[wrong, 0]], [0])
+    with pytest.raises(ValueError, match="steps = -1: must be at least 0"):
+        xor.adapt(x, y, steps=-1)
 
 
 def test_which_checkpoint_is_loaded_and_what_cannot_be(tmp_path, xor_run):
@@ -140,10 +148,21 @@ def test_the_evaluation_can_have_other_shots_and_tasks(xor):
     assert other["methods"][0]["by_step"] != once["methods"][0]["by_step"]
 
 
-def test_a_jointly_trained_network_is_at_chance_on_xor():
-    maml = trainer(hidden_sizes=(40, 40), meta_batch_size=25, outer_lr=3e-3)
+def test_many_rows_are_adapted_to_in_smaller_parts(xor, monkeypatch):
+    few = evaluate_learner(xor, tasks=12, steps=2, baselines=False)
+    monkeypatch.setattr(adaptation, "_ROWS_AT_ONCE", 150)
+    parts = evaluate_learner(xor, tasks=12, steps=2, baselines=False)
+    for one, other in zip(few["methods"][0]["by_step"], parts["methods"][0]["by_step"], strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["xor", "trainers.tasks.xor:FourPoints"])
+def test_a_jointly_trained_network_is_at_chance_on_xor(task):
+    maml = trainer(task, hidden_sizes=(40, 40), meta_batch_size=25, outer_lr=3e-3)
     learner = learner_of(maml)
-    joint = train_jointly(learner, maml.training_tasks, 300)
+    said = []
+    joint = train_jointly(learner, maml.training_tasks, 300, said.append)
+    assert said == [f"joint training, {done} of 300 iterations" for done in (0, 100, 200)]
     tasks = maml.held_out_tasks.sample_tasks(300, torch.Generator().manual_seed(1))
     outputs = learner.network(learner.loop().begin(joint, tasks), tasks.query_x)
     accuracies = (outputs.argmax(-1) == tasks.query_y).float().mean(1)

@@ -67,25 +67,83 @@ def test_every_class_comes_as_often_as_any_other(tiny_omniglot):
         assert np.bincount(found[:, way], minlength=6) == pytest.approx(1000 / 6, rel=0.25)
 
 
-def test_a_folder_of_images_gives_what_its_packed_file_does(tmp_path):
+def write_original(folder, characters, drawings=4):
+    """Images as the original has them: 105 × 105, one bit, ink black, in set/Alphabet/characterNN."""
     image = pytest.importorskip("PIL.Image")
-    generator = np.random.default_rng(0)
-    for part, number in (("images_background", 1), ("images_background", 2), ("images_evaluation", 1)):
-        folder = tmp_path / "python" / part / f"Alphabet{number}" / "character01"
-        folder.mkdir(parents=True)
+    chance, ink = np.random.default_rng(0), {}
+    for number, name in enumerate(characters, 1):
+        (folder / name).mkdir(parents=True)
+        for drawing in range(1, drawings + 1):
+            pixels = np.ones((105, 105), bool)
+            pixels[chance.integers(80) :, 40:60] = False
+            image.fromarray(pixels).save(folder / name / f"{number:04d}_{drawing:02d}.png")
+            ink[name, drawing] = ~pixels
+    return ink
+
+
+ORIGINAL = (
+    "images_background/Alphabet_of_the_Magi/character01",
+    "images_background/Alphabet_of_the_Magi/character02",
+    "images_background/Tifinagh/character01",
+    "images_evaluation/Angelic/character01",
+)
+
+
+def test_a_folder_of_images_gives_what_its_packed_file_does(tmp_path):
+    python = tmp_path / "evaluation" / "python"
+    ink = write_original(python, ORIGINAL)
+    (python / "strokes_background").mkdir()
+    (python / "images_background" / "._0001_01.png").write_bytes(b"what macOS adds")
+    images, names, background = read_folder(python)
+    assert images.shape == (4, 4, 28, 28)
+    assert names == [name.partition("/")[2] for name in ORIGINAL]
+    assert background == [True, True, True, False]
+    for number, name in enumerate(ORIGINAL):
         for drawing in range(4):
-            pixels = np.full((105, 105), 255, np.uint8)
-            pixels[generator.integers(100) :, 40:60] = 0
-            image.fromarray(pixels).convert("1").save(folder / f"{drawing:04d}.png")
-    images, names, background = read_folder(tmp_path / "python")
-    assert images.shape == (3, 4, 28, 28)
-    assert names[0] == "Alphabet1/character01"
-    assert background == [True, True, False]
-    assert images[:, :, -1, 13].min() > 250
-    assert images[:, :, :, 2].max() < 5
-    command = [sys.executable, "-m", "trainers.tasks.omniglot", tmp_path / "python", tmp_path / "packed.npz"]
+            # Ink is what is bright, where it was and as much of it.
+            found, expected = images[number, drawing] / 255, ink[name, drawing + 1]
+            assert found.mean() == pytest.approx(expected.mean(), abs=0.01)
+            assert found[-1, 13] > 0.98
+            assert found[:, :9].max() < 0.02
+    assert read_folder(python / "images_evaluation")[2] == [False]
+    command = [sys.executable, "-m", "trainers.tasks.omniglot", python, tmp_path / "packed.npz"]
     subprocess.run(command, check=True)
-    assert torch.equal(read_images(str(tmp_path / "packed.npz")), torch.from_numpy(images))
+    packed = read_images(str(tmp_path / "packed.npz"))
+    assert torch.equal(packed, torch.from_numpy(images))
+    assert torch.equal(packed, read_images(str(python)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "images_background.zip").touch(), "unzip images_background.zip there"),
+        (
+            lambda folder: write_original(
+                folder, [f"images_background{end}/Greek/character01" for end in ("", "_small1")]
+            ),
+            "Greek/character01 stands in images_background and in images_background_small1; leave one",
+        ),
+        (
+            lambda folder: (
+                write_original(folder, ["Greek/character01"]),
+                write_original(folder, ["Greek/character02"], drawings=3),
+            ),
+            "character02 of Greek has 3 drawings: must be 4, as the others have",
+        ),
+        (
+            lambda folder: (
+                write_original(folder, ["Greek/character01"]),
+                (folder / "Greek/character01/0001_02.png").write_bytes(b"GIF?"),
+            ),
+            "0001_02.png is not an image",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(tmp_path, spoil, said):
+    spoil(tmp_path)
+    with pytest.raises(TrainingError, match=rf"^data = {tmp_path}: .*{said}") as refusal:
+        read_folder(tmp_path)
+    assert "\n" not in str(refusal.value)
 
 
 def test_without_data_the_program_says_where_it_lies(tmp_path):
@@ -129,14 +187,17 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path, tiny_omniglot, share):
 def test_more_shots_or_ways_than_there_are(tiny_omniglot):
     setup = {"data": str(tiny_omniglot)}
     with pytest.raises(
-        TrainingError, match=r"shots = 19: with query_shots = 2 it must be at most 20, the drawings"
+        TrainingError,
+        match=r"^shots = 19: must be at most 18, as a class has 20 drawings and query_shots = 2$",
     ):
         trainer("omniglot", setup, **{**FEW, "shots": 19})
     with pytest.raises(TrainingError, match=r"ways = 7: must be at most 6, the held-out classes of "):
         trainer("omniglot", setup, **{**FEW, "ways": 7})
     maml = trainer("omniglot", setup, **FEW)
-    with pytest.raises(InvalidValue, match=r"^shots = 30: with query_shots = 2 it must be at most 20"):
+    with pytest.raises(InvalidValue, match=r"^shots = 30: must be at most 18, as a class has 20 drawings"):
         maml.change({"shots": 30})
+    with pytest.raises(InvalidValue, match=r"^query_shots = 30: must be at most 19, .* and shots = 1$"):
+        maml.change({"query_shots": 30})
     maml.change({"shots": 3})
     assert maml.step().fault is None
 

@@ -6,6 +6,8 @@ import math
 import pytest
 from maml_runs import trainer
 
+from trainers.adaptation import adapt
+
 
 def drawn(maml, iterations=1):
     rows = [maml.step() for _ in range(iterations)]
@@ -38,9 +40,19 @@ def test_a_curve_is_the_true_one_and_the_fits():
     assert len(picture["x"]) == len(picture["true"]) == len(picture["before"]) == len(picture["after"]) == 64
     assert picture["x"] == sorted(picture["x"])
     assert len(picture["support"]) == 10
-    assert picture["steps"] == 2
+    assert picture["steps"] == 10
     amplitude = max(map(abs, picture["true"]))
     assert any(math.isclose(abs(y), amplitude, rel_tol=0.05) for y in picture["true"])
+
+
+def test_a_picture_shows_the_adaptation_that_held_out_tasks_get():
+    maml = trainer(picture_every=1, inner_steps=1, eval_inner_steps=3, eval_inner_lr=0.4)
+    picture = drawn(maml)
+    maml.change({"eval_inner_steps": 7})
+    changed = drawn(maml)
+    went = adapt(maml.inner_loop(evaluating=True), maml.parameters, maml.illustrator._tasks)
+    assert (picture["steps"], changed["steps"]) == (3, 7)
+    assert changed["loss"] == [pytest.approx(float(went.losses[at, 0]), rel=0.01) for at in (0, 7)]
 
 
 @pytest.mark.parametrize("ways", [3, 5])

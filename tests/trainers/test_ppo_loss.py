@@ -8,7 +8,7 @@ import torch
 
 from trainers.hyperparameters import PPOHyperparameters
 from trainers.policies import Policy
-from trainers.ppo import Minibatch, gradients, ppo_loss
+from trainers.ppo import Minibatch, gradients, ppo_loss, weighed
 from trainers.spaces import BoxSpec, DiscreteSpec
 
 PLAIN = BoxSpec((3,), "float64", (-np.inf,), (np.inf,))
@@ -72,7 +72,7 @@ def slow_loss(policy, batch, h):
 )
 def test_loss_and_measurements_equal_the_formulas_row_by_row(space, values):
     policy, batch, h = case(space, **values)
-    loss, measured = ppo_loss(policy, batch, h)
+    loss, measured = ppo_loss(policy, weighed(batch, h), h)
     expected, expected_measured = slow_loss(policy, batch, h)
     assert loss.item() == pytest.approx(expected, rel=1e-10)
     assert measured.tolist() == pytest.approx(expected_measured, rel=1e-10)

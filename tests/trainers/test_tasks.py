@@ -2,16 +2,14 @@
 
 import subprocess
 import sys
-import textwrap
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from maml_runs import trainer
 
-from trainers.tasks import Options, TaskSource, distribution
+from trainers.tasks import Options, TaskSource
 from trainers.tasks.sinusoid import Sinusoid
-from trainers.tasks.xor import XOR
+from trainers.tasks.xor import XOR, FourPoints
 from trainers.trainer import TrainingError
 
 OPTIONS = Options(ways=2, shots=3, query_shots=4)
@@ -30,7 +28,9 @@ def test_tasks_depend_on_the_generator_alone(task):
 
 
 def test_xor_without_noise_and_motion_is_the_truth_table():
-    tasks = XOR(shots=1, query_shots=1, noise=0.0, motion=False).sample_tasks(50, generator())
+    tasks = FourPoints().sample_tasks(50, generator())
+    assert {tuple(y) for y in tasks.query_y.tolist()} == {(0, 1, 1, 0), (1, 0, 0, 1)}
+    assert torch.equal(tasks.support_x, tasks.query_x)
     for x, y in zip(tasks.support_x, tasks.support_y, strict=True):
         differ = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
         assert torch.equal(y, differ) or torch.equal(y, 1 - differ)
@@ -58,18 +58,6 @@ def test_sinusoids_are_those_of_the_paper():
     assert 4.7 < amplitudes.max() <= 5
 
 
-def test_the_documented_example_trains(tmp_path, monkeypatch):
-    _, _, rest = distribution.__doc__.partition("``my_tasks.py``::\n")
-    code, _, _ = rest.partition("\nis trained on")
-    assert len(textwrap.dedent(code).strip().splitlines()) <= 20
-    (tmp_path / "my_tasks.py").write_text(textwrap.dedent(code))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    maml = trainer("my_tasks:Thresholds", inner_lr=0.5, inner_steps=3, hidden_sizes=(20,), outer_lr=0.01)
-    rows = [maml.step().metrics for _ in range(200)][-50:]
-    before, after = (np.mean([row[f"meta/accuracy_{when}"] for row in rows]) for when in ("pre", "post"))
-    assert 0.4 < before < 0.6 < 0.75 < after
-
-
 OWN = """
 import torch
 class Base:
@@ -89,6 +77,16 @@ class ManyClasses(Base):
     def change(self, n): return {"query_y": torch.full((n, 3), 7)}
 class FloatRows(Base):
     def change(self, n): return {"support_y": torch.zeros(n, 3)}
+class Double(Base):
+    def change(self, n): return {"support_x": torch.zeros(n, 3, 2, dtype=torch.float64)}
+class NotANumber(Base):
+    def change(self, n): return {"support_x": torch.full((n, 3, 2), float("nan"))}
+class Grows(Base):
+    def __init__(self): self.calls = 0
+    def change(self, n):
+        self.calls += 1
+        x = torch.zeros(n, 3, 2 + self.calls // 3)
+        return {"support_x": x, "query_x": x}
 class Different(Base):
     def change(self, n): return {"query_x": torch.zeros(n, 3, 5)}
 class Raises:
@@ -106,11 +104,13 @@ class Nothing: pass
     ("name", "said"),
     [
         ("OneTask", r"gave support_x of shape \[1, 3, 2\]: must begin with \[2, rows\]"),
-        ("Flat", r"gave query_x of shape \[1, 3\], float32: must be float \[1, rows, \*shape\]"),
-        ("Whole", r"gave query_x of shape \[1, 3, 2\], int64: must be float"),
+        ("Flat", r"gave query_x of shape \[1, 3\], float32: must be float32 \[1, rows, \*shape\]"),
+        ("Whole", r"gave query_x of shape \[1, 3, 2\], int64: must be float32"),
+        ("Double", r"gave support_x of shape \[1, 3, 2\], float64: must be float32"),
+        ("NotANumber", r"sample_tasks\(2, generator\) gave support_x that is not finite: must be numbers"),
         ("Fewer", "gave support_y with 2 rows: must be 3, as support_x has"),
         ("ManyClasses", "gave query_y with classes 7 to 7: must be from 0 to 1, as ways = 2"),
-        ("FloatRows", r"gave support_y of shape \[1, 3\], float32: must be \[1, rows, outputs\]"),
+        ("FloatRows", r"gave support_y of shape \[1, 3\], float32: must be int64 \[1, rows\] or float32"),
         ("Different", r"gave support_x of rows \[2\] and query_x of rows \[5\]: must be alike"),
         ("Raises", r"sample_tasks\(1, generator\) failed: ZeroDivisionError: division by zero"),
         ("NotTasks", r"gave list: must be Tasks\(support_x, support_y, query_x, query_y\)"),
@@ -128,9 +128,18 @@ def test_what_is_wrong_with_a_persons_own_is_named(tmp_path, monkeypatch, name, 
     assert "\n" not in str(refusal.value)
 
 
+def test_tasks_that_change_their_shape_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "own_tasks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = TaskSource("own_tasks:Grows", OPTIONS)
+    with pytest.raises(TrainingError, match=r"gave rows \[\[3\], \[\], \[3\], \[\]\]: must be \[\[2\], "):
+        source.sample_tasks(4, generator())
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [
+        ("own_tasks:", "write package.module:Class"),
         ("sinusiod", "no such task distribution; did you mean sinusoid?"),
         ("zebra", "must be xor, sinusoid, omniglot or package.module:Class"),
         ("no_such_module:Tasks", "no module named no_such_module"),
@@ -140,6 +149,19 @@ def test_what_is_wrong_with_a_persons_own_is_named(tmp_path, monkeypatch, name, 
 def test_unknown_names(task, said):
     with pytest.raises(TrainingError, match=said):
         TaskSource(task, OPTIONS)
+
+
+def test_more_tasks_than_fit_are_refused():
+    source = TaskSource("xor", replace(OPTIONS, shots=1000))
+    told = r"^task = xor: 1000000000000 tasks at once take about .* GB, and .* GB are free; use fewer tasks"
+    with pytest.raises(TrainingError, match=told):
+        source.sample_tasks(10**12, generator())
+
+
+@pytest.mark.parametrize("task", ["xor", "sinusoid"])
+def test_data_that_nobody_reads_is_refused(task):
+    with pytest.raises(TrainingError, match=rf"^data = rows.npz: task = {task} reads no data; leave it out$"):
+        TaskSource(task, replace(OPTIONS, data="rows.npz"))
 
 
 def test_the_declarations_do_not_import_torch():

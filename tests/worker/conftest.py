@@ -15,7 +15,8 @@ from metarl_tui.worker import control
 
 
 @pytest.fixture(autouse=True)
-def _every_request_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def _every_request_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # where the key of the marks goes
     monkeypatch.setattr(control, "POLL_SECONDS", 0.0)
     monkeypatch.syspath_prepend(str(ENVIRONMENTS))
 
@@ -46,6 +47,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             created=time.time(),
             working_folder=str(ENVIRONMENTS),
             version=metarl_tui.__version__,
+            trusted=True,
         )
         return RunFolder.create(tmp_path / "runs", config)
 

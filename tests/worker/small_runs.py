@@ -10,6 +10,7 @@ from typing import Any
 
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader
+from metarl_tui.runs.requests import send
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.loop import train
 
@@ -33,6 +34,16 @@ MakeRun = Callable[..., RunFolder]
 def train_here(folder: RunFolder, **keywords: Any) -> int:
     """Train in this process; signals are left alone."""
     return train(folder, Interruption(), **keywords)
+
+
+def train_saving(folder: RunFolder, *iterations: int) -> None:
+    """Train in this process to the end, with a checkpoint after each of ``iterations`` at least."""
+
+    def ask(record: dict[str, Any]) -> None:
+        if record["kind"] == "metrics" and record["iteration"] in iterations:
+            send(folder, "save")
+
+    assert train_here(folder, observer=ask) == 0
 
 
 def records(folder: RunFolder, kind: str | None = None) -> list[dict[str, Any]]:

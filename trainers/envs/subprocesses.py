@@ -25,8 +25,8 @@ CLOSING_SECONDS = 3.0
 """How long environments may take to close before their processes are killed."""
 
 
-# Ctrl-C, a hangup and Slurm's SIGTERM or SIGUSR1 go to the whole group or job. The trainer answers them by finishing
-# its iteration, for which it needs its environments and the servers behind them.
+# Ctrl-C, a hangup and Slurm's SIGTERM or SIGUSR1 go to the whole group or job. The trainer answers them by
+# finishing its iteration, for which it needs its environments and the servers behind them.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -80,6 +80,8 @@ class Environments:
     action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.Box
     latest: Step
     continued: npt.NDArray[np.bool_]
+    made_of: Mapping[str, Any] = {}  # noqa: RUF012
+    """Id and arguments of the environment, as JSON values; a state of another one can't be gone on from."""
 
     def __init__(self, name: str, vector: VectorEnv[Any, Any, Any], kind: Kind, seed: int) -> None:
         self.name, self.kind, self.num_envs = name, kind, vector.num_envs
@@ -120,13 +122,10 @@ class Environments:
 
         A state of other environments (a fork with another number of them) begins new episodes.
         """
+        if numbers.get("made_of", self.made_of) != self.made_of:
+            return self._begin_anew(f"of {numbers['made_of']['env']} with its arguments")
         if (numbers["num_envs"], numbers["kind"] == "native") != (self.num_envs, self.kind == "native"):
-            self.reset()
-            self.continued = np.zeros(self.num_envs, np.bool_)
-            return (
-                f"resumed, not exact: {self.num_envs} environments ({self.kind}) begin new episodes, "
-                f"because the state is of {numbers['num_envs']} ({numbers['kind']})"
-            )
+            return self._begin_anew(f"of {numbers['num_envs']} ({numbers['kind']})")
         self.continued = np.ones(self.num_envs, np.bool_)
         reason = self._restore(tensors, numbers)
         self._steps = numbers["steps"]
@@ -142,6 +141,14 @@ class Environments:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _begin_anew(self, state_of: str) -> str:
+        self.reset()
+        self.continued = np.zeros(self.num_envs, np.bool_)
+        return (
+            f"resumed, not exact: {self.num_envs} environments ({self.kind}) begin new episodes, "
+            f"because the state is {state_of}"
+        )
+
     def _restore(self, tensors: Mapping[str, Array], numbers: Mapping[str, Any]) -> str | None:
         raise NotImplementedError
 
@@ -149,7 +156,8 @@ class Environments:
         raise NotImplementedError
 
     def _numbers(self) -> dict[str, Any]:
-        return {"kind": self.kind, "num_envs": self.num_envs, "steps": self._steps}
+        numbers = {"kind": self.kind, "num_envs": self.num_envs, "steps": self._steps}
+        return numbers | ({"made_of": dict(self.made_of)} if self.made_of else {})
 
     def _for_environment(self, actions: Array) -> Array:
         if not np.isfinite(actions).all():
@@ -292,6 +300,7 @@ def make_environments(
         environments: Environments = _native(setup, cast(EnvSpec, source), num_envs, seed)
     else:
         environments = _replayed(chosen, setup, source, num_envs, seed)
+    environments.made_of = {"env": setup.env, "env_arg": setup.env_arg}
     environments.reward_threshold = source.reward_threshold if isinstance(source, EnvSpec) else None
     return environments
 
@@ -302,7 +311,7 @@ def _choose_kind(wanted: str, setup: EnvironmentSetup, single: ReplayableEnv, nu
     if wanted == "auto":
         if restorable and setup.frame_stack == 1:
             return "native"
-        return _faster(_seconds_per_step(single), num_envs, available_cores())
+        return faster_kind(seconds_per_step(single), num_envs, available_cores())
     if wanted == "native" and (not restorable or setup.frame_stack > 1):
         why = "can't stack frames" if restorable else "does not exist or its state can't be saved"
         raise TrainingError(
@@ -311,7 +320,7 @@ def _choose_kind(wanted: str, setup: EnvironmentSetup, single: ReplayableEnv, nu
     return cast(Kind, wanted)
 
 
-def _faster(step_seconds: float, num_envs: int, cores: int) -> Kind:
+def faster_kind(step_seconds: float, num_envs: int, cores: int) -> Kind:
     """Whether subprocesses would be clearly faster for environments whose step takes ``step_seconds``."""
     in_turn = num_envs * step_seconds
     rounds = -(-num_envs // min(cores, num_envs))
@@ -319,7 +328,7 @@ def _faster(step_seconds: float, num_envs: int, cores: int) -> Kind:
     return "async" if in_turn > 1.25 * side_by_side else "sync"
 
 
-def _seconds_per_step(single: ReplayableEnv) -> float:
+def seconds_per_step(single: ReplayableEnv) -> float:
     """Mean duration of a step with random actions, resets included; ``single`` is used up by it."""
     single.reset(seed=0)
     single.action_space.seed(0)

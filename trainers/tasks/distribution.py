@@ -1,28 +1,8 @@
 """Tasks, distributions of them, and finding a distribution by name.
 
 A distribution is any class with ``sample_tasks(n, generator)``. Its constructor gets those of the
-keywords in :class:`Options` that it names, so one without a constructor will do. In ``my_tasks.py``::
-
-    import torch
-
-    from trainers.tasks import Tasks
-
-
-    class Thresholds:
-        # Is x above a threshold? Only the task's own rows tell where it lies, and which side is 1.
-        def __init__(self, shots, query_shots):
-            self.shots, self.rows = shots, shots + query_shots
-
-        def sample_tasks(self, n, generator):
-            x = torch.rand(n, self.rows, 1, generator=generator)
-            threshold, side = torch.rand(2, n, 1, generator=generator)
-            y = (x[..., 0] > threshold) == (side > 0.5)
-            (support_x, query_x), (support_y, query_y) = (
-                (part[:, : self.shots], part[:, self.shots :]) for part in (x, y.long())
-            )
-            return Tasks(support_x, support_y, query_x, query_y)
-
-is trained on with ``metarl-tui train maml --task my_tasks:Thresholds``.
+keywords in :class:`Options` that it names, so one without a constructor will do. A run is trained on one
+with ``metarl-tui train maml --task package.module:Class``.
 """
 
 from __future__ import annotations
@@ -34,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 
@@ -45,12 +26,17 @@ BUILT_IN: Mapping[str, str] = {
     "omniglot": "trainers.tasks.omniglot:Omniglot",
 }
 
+# While tasks are drawn a few times their own size is held; less than the second is never asked about.
+_WHILE_DRAWN, _NO_MATTER = 3, 100_000_000
+_PERSONS = (Exception, SystemExit)
+"""What a person's own code may raise."""
+
 
 class Tasks(NamedTuple):
     """n tasks, each with support rows to adapt to and query rows to be judged on.
 
-    Inputs are float [n, rows, *shape]. Targets are int64 class numbers [n, rows], counted from 0, or
-    float [n, rows, outputs].
+    Inputs are float32 [n, rows, *shape]. Targets are int64 class numbers [n, rows], counted from 0, or
+    float32 [n, rows, outputs].
     """
 
     support_x: Tensor
@@ -97,26 +83,53 @@ class TaskSource:
         """Raises :class:`TrainingError` when the distribution can't be made or gives anything but tasks."""
         self.task, self.options = task, options
         self.distribution = _make(task, options)
+        self._row: list[torch.Size] | None = None
+        self._bytes = 0
         self.sample_tasks(1, torch.Generator().manual_seed(0))
         first = self.sample_tasks(2, torch.Generator().manual_seed(0))
+        for name, part in zip(Tasks._fields, first, strict=True):
+            if part.is_floating_point() and not part.isfinite().all():
+                raise TrainingError(
+                    f"task = {task}: sample_tasks(2, generator) gave {name} that is not finite: "
+                    "must be numbers, neither NaN nor infinite"
+                )
+        self._row = [part.shape[2:] for part in first]
+        self._bytes = _WHILE_DRAWN * sum(part.nbytes for part in first) // 2
         self.shape = tuple(first.support_x.shape[2:])
         self.classes = None if first.support_y.is_floating_point() else options.ways
         self.outputs = self.classes or first.support_y.shape[2]
         self.support_rows, self.query_rows = first.support_x.shape[1], first.query_x.shape[1]
 
+    def check_count(self, n: int) -> None:
+        """Raises :class:`TrainingError` when ``n`` tasks at once do not fit into memory."""
+        needed = n * self._bytes
+        if needed > _NO_MATTER and needed > (free := int(psutil.virtual_memory().available)):
+            raise TrainingError(
+                f"task = {self.task}: {n} tasks at once take about {needed / 1e9:.3g} GB, and "
+                f"{free / 1e9:.3g} GB are free; use fewer tasks, shots or query_shots"
+            )
+
     def sample_tasks(self, n: int, generator: torch.Generator) -> Tasks:
         """Draw ``n`` tasks. Raises :class:`TrainingError` when they are not as they should be."""
+        self.check_count(n)
         try:
             tasks = self.distribution.sample_tasks(n, generator)
         except TrainingError:
             raise
-        except Exception as error:
+        except _PERSONS as error:
             where = f"sample_tasks({n}, generator)"
             raise TrainingError(
                 f"task = {self.task}: {where} failed: {type(error).__name__}: {error}"
             ) from error
         if why := fault_of(tasks, n, self.options.ways):
             raise TrainingError(f"task = {self.task}: sample_tasks({n}, generator) gave {why}")
+        row = [part.shape[2:] for part in tasks]
+        if self._row is not None and row != self._row:
+            gave, first = ([list(shape) for shape in shapes] for shapes in (row, self._row))
+            raise TrainingError(
+                f"task = {self.task}: sample_tasks({n}, generator) gave rows {gave}: "
+                f"must be {first}, as the first were"
+            )
         return Tasks(*tasks)
 
 
@@ -130,9 +143,9 @@ def fault_of(tasks: object, n: int, ways: int) -> str | None:
             return f"{name} of shape {list(part.shape)}: must begin with [{n}, rows]"
     for part_name in ("support", "query"):
         x, y = named[f"{part_name}_x"], named[f"{part_name}_y"]
-        if not x.is_floating_point() or x.dim() < 3:
+        if x.dtype != torch.float32 or x.dim() < 3:
             kind = str(x.dtype).removeprefix("torch.")
-            return f"{part_name}_x of shape {list(x.shape)}, {kind}: must be float [{n}, rows, *shape]"
+            return f"{part_name}_x of shape {list(x.shape)}, {kind}: must be float32 [{n}, rows, *shape]"
         if y.shape[1] != x.shape[1]:
             return f"{part_name}_y with {y.shape[1]} rows: must be {x.shape[1]}, as {part_name}_x has"
         if why := _fault_of_targets(y, n, ways):
@@ -142,10 +155,10 @@ def fault_of(tasks: object, n: int, ways: int) -> str | None:
 
 def _fault_of_targets(y: Tensor, n: int, ways: int) -> str | None:
     kind = str(y.dtype).removeprefix("torch.")
-    if y.is_floating_point():
-        return None if y.dim() == 3 else f"of shape {list(y.shape)}, {kind}: must be [{n}, rows, outputs]"
+    if y.dtype == torch.float32 and y.dim() == 3:
+        return None
     if y.dtype != torch.int64 or y.dim() != 2:
-        return f"of shape {list(y.shape)}, {kind}: must be int64 [{n}, rows] or float [{n}, rows, outputs]"
+        return f"of shape {list(y.shape)}, {kind}: must be int64 [{n}, rows] or float32 [{n}, rows, outputs]"
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= ways:
         return f"with classes {low} to {high}: must be from 0 to {ways - 1}, as ways = {ways}"
@@ -175,7 +188,7 @@ def find_distribution(task: str) -> Any:
             f"did you mean {near[0]}?" if near else f"must be {', '.join(BUILT_IN)} or package.module:Class"
         )
         raise TrainingError(f"task = {task}: no such task distribution; {hint}")
-    if not module_name or module_name.endswith(".py") or "/" in module_name:
+    if not module_name or not name or module_name.endswith(".py") or "/" in module_name:
         raise TrainingError(
             f"task = {task}: write package.module:Class, without .py and with dots for slashes"
         )
@@ -186,7 +199,7 @@ def find_distribution(task: str) -> Any:
             f"task = {task}: no module named {error.name}; "
             "it is looked for in the working folder and among installed packages"
         ) from error
-    except Exception as error:
+    except _PERSONS as error:
         raise TrainingError(
             f"task = {task}: importing {module_name} failed: {type(error).__name__}: {error}"
         ) from error
@@ -206,9 +219,11 @@ def _make(task: str, options: Options) -> Distribution:
         asked = inspect.signature(found).parameters.values()
         if not any(one.kind is one.VAR_KEYWORD for one in asked):
             given = {one.name: given[one.name] for one in asked if one.name in given}
+        if options.data and "data" not in given:
+            raise TrainingError(f"data = {options.data}: task = {task} reads no data; leave it out")
         distribution: Distribution = found(**given)
     except TrainingError:
         raise
-    except Exception as error:
+    except _PERSONS as error:
         raise TrainingError(f"task = {task}: making it failed: {type(error).__name__}: {error}") from error
     return distribution

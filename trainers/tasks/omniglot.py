@@ -27,7 +27,10 @@ from trainers.tasks.distribution import Tasks
 from trainers.trainer import TrainingError
 
 SIDE, DRAWINGS = 28, 20
+EVALUATION = "images_evaluation"
 TRAINING_CHARACTERS, ALL_CHARACTERS = 1200, 1623
+LARGEST = 1 << 30
+"""Bytes that a packed file may unpack to: forty times Omniglot."""
 WHERE = (
     "Omniglot lies at https://github.com/brendenlake/omniglot (folder python); "
     "point to it with --data FOLDER, or --data FILE.npz once it is packed"
@@ -66,9 +69,11 @@ class Omniglot:
             )
         drawings = images.shape[1]
         if shots + query_shots > drawings:
+            counts = {"shots": shots, "query_shots": query_shots}
+            name, other = ("shots", "query_shots") if query_shots < drawings else ("query_shots", "shots")
             raise TrainingError(
-                f"shots = {shots}: with query_shots = {query_shots} it must be at most {drawings}, "
-                "the drawings that a class has"
+                f"{name} = {counts[name]}: must be at most {drawings - counts[other]}, as a class has "
+                f"{drawings} drawings and {other} = {counts[other]}"
             )
         pixels = torch.arange(SIDE * SIDE).view(SIDE, SIDE)
         self._rotated = torch.stack([torch.rot90(pixels, turn).flatten() for turn in range(4)])
@@ -114,8 +119,12 @@ def read_images(data: str) -> Tensor:
         return torch.from_numpy(read_folder(path)[0])
     if not path.is_file():
         raise TrainingError(f"data = {data}: no such file or folder; {WHERE}")
+    if not zipfile.is_zipfile(path):
+        raise TrainingError(f"data = {data}: not a whole .npz file; {WHERE}")
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            if sum(entry.file_size for entry in arrays.zip.infolist()) > LARGEST:
+                raise TrainingError(f"data = {data}: unpacks to more than {LARGEST >> 20} MiB; {WHERE}")
             missing = {"images", "characters", "background"} - set(arrays.files)
             if missing:
                 raise TrainingError(f"data = {data}: has no array {', '.join(sorted(missing))}; {WHERE}")
@@ -141,7 +150,9 @@ def read_images(data: str) -> Tensor:
 def read_folder(folder: Path) -> tuple[Images, list[str], list[bool]]:
     """The original folders: ``images_background`` and ``images_evaluation``, or one of them, or alphabets.
 
-    Returns images, names (``alphabet/characterNN``) and which belong to the background set.
+    In them lie ``Alphabet/characterNN/*.png``, black ink on white, resized here with Lanczos's filter.
+    Returns images, names (``Alphabet/characterNN``) and which belong to the background set. Raises
+    :class:`TrainingError`.
     """
     try:
         from PIL import Image
@@ -149,12 +160,10 @@ def read_folder(folder: Path) -> tuple[Images, list[str], list[bool]]:
         raise TrainingError(
             f"data = {folder}: a folder of images needs Pillow; pip install pillow, or pack it elsewhere"
         ) from error
-    characters = sorted({file.parent for file in folder.rglob("*.png")})
-    if not characters:
-        raise TrainingError(f"data = {folder}: there are no .png images in it; {WHERE}")
+    characters = _characters(folder)
     stacks: list[Images] = []
     for character in characters:
-        files = sorted(character.glob("*.png"))
+        files = _images(character, "*.png")
         if stacks and len(files) != len(stacks[0]):
             raise TrainingError(
                 f"data = {folder}: {character.name} of {character.parent.name} has {len(files)} drawings: "
@@ -163,15 +172,43 @@ def read_folder(folder: Path) -> tuple[Images, list[str], list[bool]]:
         drawings = []
         for file in files:
             try:
-                with Image.open(file) as image:
+                with Image.open(file, formats=["PNG"]) as image:
                     small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            except OSError as error:
+            except (OSError, Image.DecompressionBombError) as error:
                 raise TrainingError(f"data = {folder}: {file.name} is not an image ({error})") from error
             # On paper ink is black; here it is what there is.
             drawings.append(255 - np.asarray(small, np.uint8))
         stacks.append(np.stack(drawings))
-    names = [f"{character.parent.name}/{character.name}" for character in characters]
-    return np.stack(stacks), names, ["evaluation" not in str(character) for character in characters]
+    background = [EVALUATION not in (folder.name, *c.relative_to(folder).parts) for c in characters]
+    return np.stack(stacks), [_name(character) for character in characters], background
+
+
+def _images(folder: Path, pattern: str) -> list[Path]:
+    """Image files in order, without those that macOS adds to archives (``._0709_01.png``)."""
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
+
+
+def _name(character: Path) -> str:
+    return f"{character.parent.name}/{character.name}"
+
+
+def _characters(folder: Path) -> list[Path]:
+    """The folders of drawings in ``folder``. Raises :class:`TrainingError` where a character stands twice."""
+    characters = sorted({file.parent for file in _images(folder, "**/*.png")})
+    if not characters:
+        packed = sorted(file.name for file in folder.glob("images_*.zip"))
+        todo = f"; unzip {' and '.join(packed)} there" if packed else f"; {WHERE}"
+        raise TrainingError(f"data = {folder}: there are no .png images in it{todo}")
+    first: dict[str, Path] = {}
+    for character in characters:
+        other = first.setdefault(_name(character), character)
+        if other is not character:
+            sets = " and in ".join(str(one.parent.parent.relative_to(folder)) for one in (other, character))
+            raise TrainingError(
+                f"data = {folder}: {_name(character)} stands in {sets}; "
+                "leave one of them, as the original has images_background and images_evaluation"
+            )
+    return characters
 
 
 def pack(folder: Path, file: Path) -> None:

@@ -3,7 +3,7 @@
 Four Gaussian clusters at (±1, ±1) are labelled by XOR (1 where the signs differ) and moved as one: turned
 by any angle, scaled, shifted, and with both labels exchanged in half of the tasks. Every point is thus of
 either class with probability ½ over all tasks, and a network that learned all tasks jointly knows nothing
-of a new one. With ``noise`` 0 and one shot, a task without motion is the truth table of XOR.
+of a new one. Without noise and motion what is left are the four corners of XOR's truth table.
 """
 
 from __future__ import annotations
@@ -63,3 +63,14 @@ class XOR:
         turned = torch.stack((cosine * x - sine * y, sine * x + cosine * y), -1)
         low, high = self.scale
         return turned * (low + (high - low) * size[..., None]) + (2 * offset - 1) * self.shift
+
+
+class FourPoints(XOR):
+    """XOR as its truth table has it: the four corners themselves, in half of the tasks with labels exchanged.
+
+    The noise-free special case of :class:`XOR`. Support and query rows are the same points, ``shots`` and
+    ``query_shots`` times each; what has to be learned is which of the two tables a task has.
+    """
+
+    def __init__(self, shots: int = 1, query_shots: int = 1, ways: int = 2) -> None:
+        super().__init__(shots, query_shots, ways, noise=0.0, motion=False)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from metarl_tui.app.widgets.chart_grid import ChartGrid
     from metarl_tui.app.widgets.picture_panel import PicturePanel
     from metarl_tui.app.widgets.tape_bar import TapeBar
-    from metarl_tui.tape import Event, Playhead, Tape
+    from metarl_tui.playhead import Playhead
+from metarl_tui.tape import Event, Tape
 
 _GUTTER = 2
 _JOURNAL_ROWS, _FEWEST_SETTINGS = 7, 6
@@ -146,7 +147,7 @@ class RunScreen(TrainingScreen):
         from metarl_tui.app.widgets.chart_grid import ChartGrid
         from metarl_tui.app.widgets.picture_panel import PicturePanel
         from metarl_tui.app.widgets.tape_bar import TapeBar
-        from metarl_tui.tape import Playhead
+        from metarl_tui.playhead import Playhead
 
         entry = TRAINERS.get(self.config.trainer)
         self.follower = Follower(self.folder, self.config)
@@ -282,6 +283,10 @@ class RunScreen(TrainingScreen):
             move(self.playhead, self.follower.tape)
             self._advance(0.0)
             self.paint()
+
+    @property
+    def iteration(self) -> int:
+        return self.playhead.iteration if self.playhead is not None else 0
 
     def to_newest(self) -> None:
         self._move(lambda playhead, tape: playhead.end(tape))

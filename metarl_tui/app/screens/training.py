@@ -13,8 +13,9 @@ from metarl_tui.app.screens.base import CommandScreen
 from metarl_tui.app.widgets.answer import Answer
 from metarl_tui.app.widgets.steer_panel import SteerPanel
 from metarl_tui.runs.files import shown
-from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.folder import NotTrusted, RunError, RunFolder
 from metarl_tui.runs.requests import Action
+from trainers.declarations import InvalidValue
 
 if TYPE_CHECKING:
     from metarl_tui.app.follow import Follower
@@ -26,6 +27,11 @@ class TrainingScreen(CommandScreen):
     folder: RunFolder
     follower: Follower | None
     outbox: Outbox
+
+    @property
+    def iteration(self) -> int:
+        """Where the playhead stands."""
+        raise NotImplementedError
 
     def to_newest(self) -> None:
         """Move the playhead to the end of the tape."""
@@ -53,7 +59,7 @@ class TrainingScreen(CommandScreen):
         """Whether the steer panel or a picture lies over the charts."""
         return bool(self.side.classes & {"-open", "-view"}) and not self.has_class("-side")
 
-    def without_path(self, error: RunError) -> str:
+    def without_path(self, error: Exception) -> str:
         """What went wrong, in one line that has room for it: which run it is can be seen."""
         path = shown(self.folder.path)
         return str(error).replace(f"{path} may", "its folder may", 1).replace(f"{path}/", "", 1)
@@ -92,6 +98,31 @@ class TrainingScreen(CommandScreen):
         self.answer.ask(f"Stop training {self.folder.title} for good?", lambda: self.request("stop"))
         self.show_keys()
 
+    def action_fork(self) -> None:
+        at = self.iteration
+        question = f"Start a new run that leaves {self.folder.title} after iteration {at}?"
+        self.answer.ask(question, lambda: self._fork(at))
+        self.show_keys()
+
+    def _fork(self, at: int) -> None:
+        self.answer.say(f"forking after iteration {at}", ATTENTION)
+        self.run_worker(self._open_fork(at), group="fork", exclusive=True)
+
+    async def _open_fork(self, at: int) -> None:
+        try:
+            await self.metarl.fork(self.folder, at)
+        except NotTrusted:
+            self.answer.say(self._why_not_here("fork"), BROKEN)
+        except (RunError, InvalidValue) as error:
+            self.answer.say(self.without_path(error), BROKEN)
+        else:
+            self.answer.say("")
+
+    def _why_not_here(self, command: str) -> str:
+        """One line has no room for all that has to be read before somebody else's code is agreed to."""
+        again = f"metarl-tui {command} {self.folder.short_id}"
+        return f"begun by somebody else, names its own code; {again} shows it and asks"
+
     def action_restart(self) -> None:
         self.answer.ask(f"Train {self.folder.title} on from its newest checkpoint?", self._restart)
         self.show_keys()
@@ -99,6 +130,8 @@ class TrainingScreen(CommandScreen):
     def _restart(self) -> None:
         try:
             self.metarl.restart(self.folder)
+        except NotTrusted:
+            self.answer.say(self._why_not_here("resume"), BROKEN)
         except RunError as error:
             self.answer.say(self.without_path(error), BROKEN)
         else:

@@ -13,7 +13,8 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from metarl_tui.app.widgets.chart import SMALLEST_ROOM, Chart
-from metarl_tui.tape import Playhead, Tape
+from metarl_tui.playhead import Playhead
+from metarl_tui.tape import Tape
 from trainers.metrics import METRICS
 
 _NARROWEST_CHART = 28
@@ -28,7 +29,7 @@ _BREATH_SECONDS = 0.012
 _DRAWN_WITH_OTHERS = frozenset(
     key for row in METRICS.values() for key in (*(row.band or ()), row.beside) if key
 )
-_ELSEWHERE = re.compile(r"time/|.*/loss_step_\d+$")
+_ELSEWHERE = re.compile(r"time/|.*/(loss|return)_step_\d+$")
 """Metrics without a chart of their own: the header and the loss by inner step show them."""
 
 

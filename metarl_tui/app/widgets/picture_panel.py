@@ -1,4 +1,4 @@
-"""The adaptation at the playhead: a picture of it on one held-out task, or the loss by inner step."""
+"""The adaptation at the playhead: a picture of it on one held-out task, or loss or return by inner step."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from metarl_tui.app.widgets.cells import Canvas, CellWidget
 from metarl_tui.tape import Tape
 from metarl_tui.text import short_number
 
-View: TypeAlias = Literal["picture", "losses"]
+View: TypeAlias = Literal["picture", "steps"]
 
-_TITLES = {"picture": "held-out task", "losses": "loss by inner step"}
+_MEASURED = ("loss", "return")
+"""What a trainer measures after every inner step, one or the other."""
 _TRAINING, _HELD_OUT = "blue", "cyan"
 _INKS = {"38;5;4": cells.BAND, "38;5;6": cells.LINE}
 """Tones for what plotext draws in its blue and cyan."""
@@ -26,22 +27,23 @@ _MOST_STEPS = 1000
 _ESCAPE = re.compile(r"\x1b\[([\d;]*)m")
 
 
-def losses_by_step(tape: Tape, group: str, iteration: int) -> list[float]:
-    """Mean query losses after 0, 1, … inner steps as last measured at or before ``iteration``.
+def by_inner_step(tape: Tape, measured: str, iteration: int) -> list[float]:
+    """``measured`` after 0, 1, … inner steps as last measured at or before ``iteration``.
 
-    ``group`` is ``meta`` for the tasks of training, ``meta_test`` for held-out ones.
+    It is ``meta/loss`` or ``meta/return`` for the tasks of training, ``meta_test/…`` for held-out ones; each
+    is a mean over tasks.
     """
-    losses: list[float] = []
-    measured = -1
+    means: list[float] = []
+    last = -1
     for step in range(_MOST_STEPS):
-        iterations, values = tape.series(f"{group}/loss_step_{step}")
+        iterations, values = tape.series(f"{measured}_step_{step}")
         index = int(np.searchsorted(iterations, iteration, side="right")) - 1
         # With fewer steps than before, those beyond the last are old.
-        if index < 0 or (step and int(iterations[index]) != measured):
+        if index < 0 or (step and int(iterations[index]) != last):
             break
-        measured = int(iterations[index])
-        losses.append(float(values[index]))
-    return losses
+        last = int(iterations[index])
+        means.append(float(values[index]))
+    return means
 
 
 class PicturePanel(CellWidget):
@@ -60,6 +62,7 @@ class PicturePanel(CellWidget):
         """What a person chose to see."""
         self._tape: Tape | None = None
         self._iteration = 0
+        self._measured: str | None = None
         self._read: tuple[object, Picture | None] = (None, None)
         self._plotext: Literal["not asked for", "on its way", "here"] = "not asked for"
 
@@ -67,8 +70,9 @@ class PicturePanel(CellWidget):
         """Draw what ``tape`` has at ``iteration``."""
         self._tape, self._iteration = tape, iteration
         views: list[View] = ["picture"] if tape.picture_at(tape.last) else []
-        if "meta/loss_step_0" in tape.keys:
-            views.append("losses")
+        self._measured = next((name for name in _MEASURED if f"meta/{name}_step_0" in tape.keys), None)
+        if self._measured:
+            views.append("steps")
         self.views = views
         if self.is_mounted and self.display and self.size.height:
             self.repaint()
@@ -98,15 +102,17 @@ class PicturePanel(CellWidget):
         canvas = Canvas(width, height, ascii=self.ascii)
         if self._tape is None or self.shown is None or width < 8 or height < 4:
             return canvas
-        note, inner = self._picture(width, height - 1) if self.shown == "picture" else self._losses(
-            self._tape, width, height - 1
-        )  # fmt: skip
+        if self.shown == "picture":
+            title, (note, inner) = "held-out task", self._picture(width, height - 1)
+        else:
+            title, note = f"{self._measured} by inner step", ""
+            inner = self._by_step(self._tape, width, height - 1)
         end = width - 1
         canvas.write(0, end, "v", cells.FAINT)
         if note:
             end -= len(note) + 2
             canvas.write(0, end, note, cells.LABEL)
-        free = canvas.write(0, 0, _TITLES[self.shown], cells.TITLE) + 1
+        free = canvas.write(0, 0, title, cells.TITLE) + 1
         canvas.write(0, free, ("-" if self.ascii else "─") * max(end - 1 - free, 0), cells.HAIRLINE)
         if isinstance(inner, Canvas):
             canvas.place(1, 0, inner.codes, inner.tones)
@@ -130,9 +136,10 @@ class PicturePanel(CellWidget):
         note = f"{steps} at {iteration}"
         return note, draw_picture(picture, width, height, ascii=self.ascii)
 
-    def _losses(self, tape: Tape, width: int, height: int) -> tuple[str, Canvas | str]:
+    def _by_step(self, tape: Tape, width: int, height: int) -> Canvas | str:
+        """The chart, or why there is none."""
         curves = [
-            (losses_by_step(tape, group, self._iteration), ink, name, tone)
+            (by_inner_step(tape, f"{group}/{self._measured}", self._iteration), ink, name, tone)
             for group, ink, name, tone in (
                 ("meta", _TRAINING, "training", cells.BAND),
                 ("meta_test", _HELD_OUT, "held-out", cells.LINE),
@@ -140,26 +147,26 @@ class PicturePanel(CellWidget):
         ]
         curves = [curve for curve in curves if curve[0]]
         if not curves:
-            return "", "not measured yet"
+            return "not measured yet"
         if self._plotext != "here":
             if self._plotext == "not asked for":
                 self._plotext = "on its way"
                 self.run_worker(self._import_plotext())
-            return "", ""
+            return ""
         from metarl_tui.plots import steps_chart
 
         canvas = Canvas(width, height, ascii=self.ascii)
         column = 0
-        for losses, _, name, tone in curves:
-            column = canvas.write(0, column, f"{name} {short_number(losses[-1])}", tone) + 2
+        for means, _, name, tone in curves:
+            column = canvas.write(0, column, f"{name} {short_number(means[-1])}", tone) + 2
         text = steps_chart(
-            [losses for losses, *_ in curves], width + 1, height, [ink for _, ink, *_ in curves],
-            ascii=self.ascii,
+            [means for means, *_ in curves], width + 1, height, [ink for _, ink, *_ in curves],
+            marks=["*"] * len(curves) if self.ascii else None,
         )  # fmt: skip
         # plotext's frame is dropped but for the two axes: its first row and its last column.
         for row, line in enumerate(text.split("\n")[1:], 1):
             _write_plotext(canvas, row, line)
-        return "", canvas if text else "no finite losses"
+        return canvas if text else "nothing finite"
 
     async def _import_plotext(self) -> None:
         """In a thread, as it takes a quarter of a second in which keys should be answered."""

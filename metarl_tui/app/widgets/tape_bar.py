@@ -9,7 +9,8 @@ from textual.message import Message
 
 from metarl_tui.app.widgets import cells
 from metarl_tui.app.widgets.cells import Canvas, CellWidget
-from metarl_tui.tape import Playhead, Tape
+from metarl_tui.playhead import Playhead
+from metarl_tui.tape import Tape
 
 
 class TapeBar(CellWidget):

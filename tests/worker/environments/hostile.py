@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 
-class _OneNumber(gymnasium.Env[np.ndarray, int]):
+class OneNumber(gymnasium.Env[np.ndarray, int]):
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
@@ -34,17 +34,17 @@ class _OneNumber(gymnasium.Env[np.ndarray, int]):
         raise NotImplementedError
 
 
-class Raises(_OneNumber):
+class Raises(OneNumber):
     def go_wrong(self) -> None:
         raise ZeroDivisionError("the pole is\x1b[31m gone")
 
 
-class Hangs(_OneNumber):
+class Hangs(OneNumber):
     def go_wrong(self) -> None:
         time.sleep(600)
 
 
-class Explodes(_OneNumber):
+class Explodes(OneNumber):
     """Rewards so large that the value loss overflows."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -55,6 +55,6 @@ class Explodes(_OneNumber):
         pass
 
 
-class Exits(_OneNumber):
+class Exits(OneNumber):
     def go_wrong(self) -> None:
         raise SystemExit(0)

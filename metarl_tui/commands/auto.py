@@ -1,0 +1,76 @@
+"""``train … --resume auto``: go on with the run of this configuration, or begin it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from metarl_tui.commands.common import command_line, say
+from metarl_tui.commands.control import OVER
+from metarl_tui.commands.resume import wait_until_left
+from metarl_tui.commands.starting import Where, begin
+from metarl_tui.runs.find import list_runs
+from metarl_tui.runs.folder import RunBusy, RunConfig, RunError, RunFolder
+from metarl_tui.runs.liveness import observe
+from metarl_tui.runs.options import RunOptions
+from trainers.declarations import InvalidValue, as_json, make_settings
+from trainers.hyperparameters import TRAINERS
+
+FINISHED = ("finished",)
+
+
+def go_on_or_begin(config: RunConfig, where: Where) -> int:
+    """Go on with the newest run like ``config``, or begin one; the exit code.
+
+    One that is finished is left as it is, with exit code 0. Raises :class:`RunError` where it is trained
+    already or can't start.
+    """
+    found = newest_like(where.runs_dir, config)
+    if found is None:
+        return begin(RunFolder.create(where.runs_dir, config), where)
+    standing = observe(found)
+    if standing.state in OVER:
+        wait_until_left(found)
+        standing = replace(standing, alive=False)
+    if standing.state in FINISHED:
+        say(f"run {found.short_id} is finished{f' ({standing.why})' if standing.why else ''}", err=True)
+        return 0
+    if standing.alive:
+        how = command_line("open", found.short_id)
+        raise RunBusy(
+            f"run {found.short_id} of this configuration is {standing.state} already; {how} shows it"
+        )
+    found.check_private()
+    return begin(found, where, is_new=False)
+
+
+def newest_like(runs_dir: Path, config: RunConfig) -> RunFolder | None:
+    """The newest run that was begun with the same trainer, settings, planned changes, name and group.
+
+    Forks are passed over. Raises :class:`RunError` for a runs folder that can't be read.
+    """
+    wanted = _identity(config)
+    for folder in list_runs(runs_dir):
+        try:
+            if folder.config.trainer == config.trainer and _identity(folder.config) == wanted:
+                return RunFolder(folder.path, trusted=config.trusted)
+        except (RunError, InvalidValue):  # unreadable, or of another version
+            continue
+    return None
+
+
+def _identity(config: RunConfig) -> dict[str, Any] | None:
+    """What makes two runs the same; settings that a run does not name have their defaults."""
+    entry = TRAINERS.get(config.trainer)
+    if entry is None or config.parent is not None:
+        return None
+    kinds = ((entry.setup, config.setup), (entry.hyperparameters, config.hyperparameters))
+    settings: dict[str, Any] = {}
+    for kind, values in (*kinds, (RunOptions, config.options)):
+        made: Any = make_settings(kind, values)
+        settings |= as_json(made)
+    fields = replace(config, setup=settings, hyperparameters={}, options={}, created=0.0, version="")
+    if not (config.names_code or config.setup.get("data")):  # then it does not matter where it was begun
+        fields = replace(fields, working_folder="")
+    return {name: getattr(fields, name) for name in RunConfig.__dataclass_fields__ if name != "trusted"}
