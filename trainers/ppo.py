@@ -30,7 +30,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trainers.adam import Adam
 from trainers.advantages import explained_variance, generalized_advantages, normalized
+from trainers.arrays import adam_arrays, restore_adam, to_array
 from trainers.declarations import Value
 from trainers.devices import find_device
 from trainers.envs.spaces import action_spec, observation_spec
@@ -39,10 +41,12 @@ from trainers.evaluation import Evaluator
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.normalizers import RewardNormalizer
 from trainers.policies import Policy
+from trainers.ppo_gradients import backward
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.rollout import EPISODES_REPORTED, Collector, Rollout
 from trainers.settings import LinearSchedule, LiveSettings
-from trainers.trainer import Array, Iteration, Progress, State
+from trainers.surrogate import clipped_surrogate
+from trainers.trainer import Iteration, Progress, State
 
 _ADAM_EPSILON = 1e-5
 _MEASURED = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "ratio_max", "grad_norm")
@@ -88,9 +92,8 @@ class PPO:
                 generator=torch_generator(setup.seed, "initialisation"),
             ).to(self.device)
             self.reward_normalizer = RewardNormalizer(h.num_envs) if h.normalize_rewards else None
-            self.optimizer = torch.optim.Adam(
-                self.policy.parameters(), h.learning_rate, eps=_ADAM_EPSILON, fused=True
-            )
+            self._parameters = list(self.policy.parameters())
+            self.optimizer = Adam(self._parameters, h.learning_rate, _ADAM_EPSILON)
             self.generators = {
                 "actions": torch.Generator(self.device).manual_seed(seed_for(setup.seed, "actions")),
                 "minibatches": torch_generator(setup.seed, "minibatches"),
@@ -180,10 +183,11 @@ class PPO:
                 break
             if h.target_kl is not None and measured["approx_kl"] > 1.5 * h.target_kl:
                 break
-            if h.max_grad_norm is not None:
-                norm = torch.tensor(measured["grad_norm"], device=self.device)
-                torch.nn.utils.clip_grads_with_norm_(self.policy.parameters(), h.max_grad_norm, norm)
-            self.optimizer.step()
+            if h.max_grad_norm is not None and measured["grad_norm"] > h.max_grad_norm:
+                for gradient in (parameter.grad for parameter in self._parameters):
+                    if gradient is not None:
+                        gradient.mul_(h.max_grad_norm / measured["grad_norm"])
+            self.optimizer.update()
         means = {name: sum(row[name] for row in rows) / len(rows) for name in _MEASURED}
         means["ratio_max"] = max(row["ratio_max"] for row in rows)
         return means, fault
@@ -201,7 +205,7 @@ class PPO:
             parts = order.to(self.device).reshape(-1, h.minibatch_size)
             for number, chosen in enumerate(parts.unbind(), start=1):
                 if counts[number - 1]:
-                    yield epoch, number, Minibatch(*(rows[chosen] for rows in batch))
+                    yield epoch, number, Minibatch(*(rows.index_select(0, chosen) for rows in batch))
 
     def _evaluator(self, episodes: int) -> Evaluator:
         if self._evaluations is None or self._evaluations.episodes != episodes:
@@ -247,20 +251,22 @@ class PPO:
         self.settings.advance(self._steps)
         return self.settings.change(changes, rebase=rebase)
 
+    def remarks(self) -> tuple[str, ...]:
+        """There are none."""
+        return ()
+
     def decisions(self) -> dict[str, Any]:
         """How environments run side by side, and the threads in use."""
         return {"vector": self.environments.kind, "threads": self.setup.threads}
 
     def state(self) -> State:
         """All that it takes to go on bit for bit."""
-        weights = {name: _array(tensor) for name, tensor in self.policy.state_dict().items()}
+        weights = {name: to_array(tensor) for name, tensor in self.policy.state_dict().items()}
         tensors, numbers = self.collector.state()
-        for name, parameter in self.policy.named_parameters():
-            for moment, tensor in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{name}.{moment}"] = _array(tensor)
+        tensors |= adam_arrays(self.optimizer, dict(self.policy.named_parameters()))
         if self.reward_normalizer is not None:
             moments = self.reward_normalizer.moments.state_dict()
-            weights |= {f"reward_normalizer.{name}": _array(tensor) for name, tensor in moments.items()}
+            weights |= {f"reward_normalizer.{name}": to_array(tensor) for name, tensor in moments.items()}
             tensors["reward_normalizer.returns"] = self.reward_normalizer.returns.copy()
         numbers |= {
             "iteration": self._iteration,
@@ -283,7 +289,7 @@ class PPO:
             own = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
             self.reward_normalizer.moments.load_state_dict(own)
         self.policy.load_state_dict({name: weights[name] for name in weights if not name.startswith(prefix)})
-        self._restore_optimizer(state.tensors)
+        restore_adam(self.optimizer, dict(self.policy.named_parameters()), state.tensors)
         numbers = state.numbers
         self._iteration, self._steps = numbers["iteration"], numbers["steps"]
         self._solved_said = numbers["solved_said"]
@@ -296,15 +302,6 @@ class PPO:
             self.reward_normalizer.returns = self.collector.going_on(returns)
         return reason
 
-    def _restore_optimizer(self, tensors: Mapping[str, Array]) -> None:
-        self.optimizer.state.clear()
-        for name, parameter in self.policy.named_parameters():
-            prefix = f"optimizer.{name}."
-            for key in tensors:
-                if key.startswith(prefix) and "." not in (moment := key.removeprefix(prefix)):
-                    # A copy: Adam writes into its moments, and the arrays may be the caller's.
-                    self.optimizer.state[parameter][moment] = torch.tensor(tensors[key], device=self.device)
-
     def close(self) -> None:
         """Close all environments."""
         self.environments.close()
@@ -313,16 +310,10 @@ class PPO:
 
 
 def ppo_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[Tensor, Tensor]:
-    """The loss of one minibatch, and what is measured on the way: ``_MEASURED`` up to the gradient's norm."""
+    """The loss of a :func:`weighed` minibatch, and ``_MEASURED`` up to the gradient's norm."""
     log_probs, entropy, values = policy.evaluate(batch.observations, batch.actions)
-    shares = batch.weights / batch.weights.sum().clamp(min=1)
-
-    advantages = normalized(batch.advantages, shares) if h.normalize_advantages else batch.advantages
-    # Of a row that does not count the ratio may be infinite, and 0 × ∞ is no number.
-    log_ratio = (log_probs - batch.log_probs) * batch.weights
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - h.clip_epsilon, 1 + h.clip_epsilon)
-    policy_loss = -(shares * torch.minimum(ratio * advantages, clipped * advantages)).sum()
+    shares = batch.weights
+    surrogate = clipped_surrogate(log_probs, batch.log_probs, batch.advantages, shares, h.clip_epsilon)
 
     errors = (values - batch.targets).square()
     if h.value_clip_epsilon is not None:
@@ -330,15 +321,17 @@ def ppo_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[T
         errors = torch.maximum(errors, (batch.values + moved - batch.targets).square())
     value_loss = 0.5 * (shares * errors).sum()
     entropy_mean = (shares * entropy).sum()
-    loss = policy_loss + h.value_coef * value_loss - h.entropy_coef * entropy_mean
+    loss = surrogate.loss + h.value_coef * value_loss - h.entropy_coef * entropy_mean
 
-    with torch.no_grad():
-        # k3 of Schulman, "Approximating KL Divergence": unbiased and never negative.
-        approx_kl = (shares * ((ratio - 1) - log_ratio)).sum()
-        clip_fraction = (shares * ((ratio - 1).abs() > h.clip_epsilon)).sum()
-        ratio_max = (ratio * batch.weights).amax()
-        measured = torch.stack((policy_loss, value_loss, entropy_mean, approx_kl, clip_fraction, ratio_max))
-    return loss, measured
+    measured = (surrogate.loss, value_loss, entropy_mean, *surrogate[1:])
+    return loss, torch.stack([value.detach() for value in measured])
+
+
+def weighed(batch: Minibatch, h: PPOHyperparameters) -> Minibatch:
+    """``batch`` with weights that sum to 1, or all 0, and advantages as the loss takes them."""
+    shares = batch.weights / batch.weights.sum().clamp(min=1)
+    advantages = normalized(batch.advantages, shares) if h.normalize_advantages else batch.advantages
+    return batch._replace(weights=shares, advantages=advantages)
 
 
 def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Tensor:
@@ -346,10 +339,17 @@ def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Tensor
 
     One tensor, so that reading it costs one transfer from the device.
     """
-    policy.zero_grad(set_to_none=True)
-    loss, measured = ppo_loss(policy, batch, h)
-    torch.autograd.backward(loss)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in policy.parameters() if p.grad is not None])
+    batch = weighed(batch, h)
+    if policy.perceptrons is None:
+        policy.zero_grad(set_to_none=True)
+        loss, measured = ppo_loss(policy, batch, h)
+        torch.autograd.backward(loss)
+        found = [p.grad for p in policy.parameters() if p.grad is not None]
+    else:
+        with torch.no_grad():
+            _, measured = ppo_loss(policy, batch, h)
+            found = backward(policy, policy.perceptrons, batch, h)
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in found]))
     return torch.cat((measured, norm[None]))
 
 
@@ -372,8 +372,3 @@ def _schedules(h: PPOHyperparameters) -> dict[str, LinearSchedule]:
     horizon = h.anneal_steps or h.total_steps
     initial = {name: getattr(h, name) for name in h.annealed}
     return {name: LinearSchedule(value, value * h.anneal_floor, horizon) for name, value in initial.items()}
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().cpu().numpy().copy()
-    return array
