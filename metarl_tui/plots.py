@@ -88,7 +88,7 @@ def steps_chart(
     return text.rstrip("\n")
 
 
-def _title(key: str, values: npt.NDArray[np.float64], missing: int) -> str:
+def _title(key: str, values: npt.NDArray[np.floating[Any]], missing: int) -> str:
     described = metric(key)
     unit = f" {described.unit}" if described.unit else ""
     note = f", {missing} not finite" if missing else ""
@@ -96,8 +96,8 @@ def _title(key: str, values: npt.NDArray[np.float64], missing: int) -> str:
 
 
 def _thinned(
-    x: npt.NDArray[Any], y: npt.NDArray[np.float64], most: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    x: npt.NDArray[Any], y: npt.NDArray[np.floating[Any]], most: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.floating[Any]]]:
     """At most about ``most`` points: of each stretch its lowest and its highest, so that spikes stay."""
     if len(x) <= most:
         return x, y
@@ -108,7 +108,7 @@ def _thinned(
     return x[kept], y[kept]
 
 
-def _axes(figure: Any, iterations: npt.NDArray[Any], y: npt.NDArray[np.float64]) -> None:
+def _axes(figure: Any, iterations: npt.NDArray[Any], y: npt.NDArray[np.floating[Any]]) -> None:
     first, last = int(iterations[0]), int(iterations[-1])
     middle = (first + last) // 2
     marks = sorted({first, middle, last})

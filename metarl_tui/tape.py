@@ -8,60 +8,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from metarl_tui.columns import Floats, Ints, Table
 from metarl_tui.events import EVENT_KINDS, Event, EventKind, Marker, Record, changes_of, describe
 from trainers.hyperparameters import TrainerEntry
 
 __all__ = ["ENDED", "Event", "Marker", "Record", "Tape"]
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int32]
 
 ENDED = frozenset({"failed", "stopped", "finished"})
 _TIME = "\0time"
 _MOST_PICTURES = 1000  # When there are more, every other one is let go.
 _LARGEST = 2**31 - 2
 """The largest iteration that is taken; one more still fits into 32 bits."""
-
-
-class _Column:
-    """Iterations and values of one metric, in arrays that double when full."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._iterations: Ints = np.empty(256, np.int32)
-        self._values: Floats = np.empty(256, np.float64)
-
-    @property
-    def iterations(self) -> Ints:
-        return self._iterations[: self.size]
-
-    @property
-    def values(self) -> Floats:
-        return self._values[: self.size]
-
-    def append(self, iterations: Ints, values: Floats) -> None:
-        needed = self.size + len(values)
-        if needed > len(self._values):
-            capacity = max(needed, 2 * len(self._values))
-            self._iterations = np.concatenate([self.iterations, np.empty(capacity - self.size, np.int32)])
-            self._values = np.concatenate([self.values, np.empty(capacity - self.size, np.float64)])
-        self._iterations[self.size : needed] = iterations
-        self._values[self.size : needed] = values
-        self.size = needed
-
-    def sort_from(self, start: int) -> None:
-        order = start + np.argsort(self._iterations[start : self.size], kind="stable")
-        self._iterations[start : self.size] = self._iterations[order]
-        self._values[start : self.size] = self._values[order]
-
-    def index(self, iteration: int) -> int:
-        """Index of the newest value at or before ``iteration``; -1 if there is none."""
-        return int(np.searchsorted(self.iterations, iteration, side="right")) - 1
 
 
 class Tape:
@@ -84,7 +45,7 @@ class Tape:
         """The newest status record."""
         self.started: Record | None = None
         """The newest record that says what the worker runs on."""
-        self._columns: dict[str, _Column] = {}
+        self._metrics = Table()
         self._last = 0
         self._events: list[Event] = []
         self._markers: list[Marker] = []
@@ -114,28 +75,11 @@ class Tape:
                 self._add_picture(iteration, record.get("picture"))
             elif kind in EVENT_KINDS:
                 if kind == "resumed":
-                    self._append(rows)
+                    self._metrics.extend(rows)
                     rows.clear()
                 self._add_event(kind, iteration, record)
-        self._append(rows)
+        self._metrics.extend(rows)
         self.version += bool(count)
-
-    def _append(self, rows: Mapping[tuple[str, ...], tuple[list[int], list[list[Any]]]]) -> None:
-        """Move ``rows``, grouped by the keys that they hold, into the columns."""
-        starts: dict[str, int] = {}
-        mixed: set[str] = set()
-        for keys, (iterations, lines) in rows.items():
-            matrix, numbers = _matrix(lines), np.array(iterations, np.int32)
-            for index, key in enumerate(keys):
-                column = self._columns.get(key)
-                if column is None:
-                    column = self._columns[key] = _Column()
-                if key in starts:
-                    mixed.add(key)
-                starts.setdefault(key, column.size)
-                column.append(numbers, matrix[:, index])
-        for key in mixed:
-            self._columns[key].sort_from(starts[key])
 
     def _add_event(self, kind: EventKind, iteration: int, record: Record) -> None:
         if kind == "resumed":
@@ -164,8 +108,7 @@ class Tape:
 
     def _drop_above(self, iteration: int) -> None:
         """What stood above the checkpoint that a run was resumed from did not happen to its weights."""
-        for column in self._columns.values():
-            column.size = column.index(iteration) + 1
+        self._metrics.cut_above(iteration)
         self._last = min(self._last, iteration)
         while self._pictures and self._pictures[-1][0] > iteration:
             self._pictures.pop()
@@ -179,36 +122,31 @@ class Tape:
     @property
     def first(self) -> int:
         """The first iteration that has a row; 0 when there is none."""
-        column = self._columns.get(_TIME)
-        return int(column.iterations[0]) if column is not None and column.size else 0
+        iterations = self._metrics.iterations
+        return int(iterations[0]) if len(iterations) else 0
 
     @property
     def last(self) -> int:
         """The newest iteration that has a row; 0 when there is none."""
-        column = self._columns.get(_TIME)
-        return int(column.iterations[-1]) if column is not None and column.size else 0
+        iterations = self._metrics.iterations
+        return int(iterations[-1]) if len(iterations) else 0
 
     @property
     def keys(self) -> list[str]:
         """Keys of all metrics, in the order in which they first appeared."""
-        return [key for key, column in self._columns.items() if key != _TIME and column.size]
+        return [key for key in self._metrics.keys if key != _TIME]
 
     def series(self, key: str) -> tuple[Ints, Floats]:
         """Iterations and values of a metric, oldest first; empty when it was never measured.
 
         Both are views: valid until the next :meth:`extend`, not to be written.
         """
-        column = self._columns.get(key)
-        if column is None:
-            return np.empty(0, np.int32), np.empty(0, np.float64)
-        return column.iterations, column.values
+        return self._metrics.series(key)
 
     def value_at(self, key: str, iteration: int) -> float | None:
         """The newest value at or before ``iteration``, NaN included; ``None`` when there is none."""
-        column = self._columns.get(key)
-        if column is None or (index := column.index(iteration)) < 0:
-            return None
-        return float(column.values[index])
+        found = self._metrics.newest(key, iteration)
+        return found[1] if found else None
 
     def time_at(self, iteration: int) -> float | None:
         """Unix time at which the row at or before ``iteration`` was written."""
@@ -287,10 +225,9 @@ class Tape:
                 for name, (_, new) in marker.changes.items():
                     values[name], changed[name] = new, marker.iteration
         for name in values.keys() & self._measured_as.keys():
-            column = self._columns.get(self._measured_as[name])
-            index = column.index(moment) if column is not None else -1
-            if column is not None and index >= 0 and column.iterations[index] >= changed[name]:
-                values[name] = float(column.values[index])
+            found = self._metrics.newest(self._measured_as[name], moment)
+            if found and found[0] >= changed[name]:
+                values[name] = found[1]
         return values
 
     def scheduled_at(self, iteration: int | None = None) -> set[str]:
@@ -303,18 +240,3 @@ class Tape:
             for name in marker.changes
         }
         return set(self._scheduled) - by_hand
-
-
-def _matrix(lines: list[list[Any]]) -> Floats:
-    """Rows of JSON values as numbers; what is not a number is NaN."""
-    try:
-        return np.array(lines, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return np.array([[_number(value) for value in line] for line in lines], np.float64)
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")

@@ -91,7 +91,7 @@ def dot_columns(
     if not len(full):
         return Columns(line, bottom, top, faults)
     values = points.values[: starts[-1] + counts[-1]]
-    sums = np.add.reduceat(values, starts)
+    sums = np.add.reduceat(values, starts, dtype=np.float64)
     line[full] = _smoothed(sums, counts, full, smooth, _regimes(edges, breaks))
     bottom[full], top[full] = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
     gap_faults = (faults != 0) & np.isnan(line)

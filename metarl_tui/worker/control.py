@@ -137,26 +137,33 @@ class Control:
 
     def _carry_out(self, request: Request) -> tuple[dict[str, tuple[Value, Value]], str | None]:
         changed: dict[str, tuple[Value, Value]] = {}
-        why = None
-        if request.changes:
+        why = self._refusal(request)
+        if why is None and request.changes:
             changed, why = self._change(request.changes, request.rebase)
             if why is None:
                 self.due = superseded(self.due, request.changes)
         if why is None:
             match request.action:
-                case "set" if not request.changes:
-                    why = "names no value to set"
                 case "pause":
-                    why = "already paused" if self.paused else None
-                    self.paused = self.paused or f"asked by {request.by}"
+                    self.paused = f"asked by {request.by}"
                 case "resume":
-                    why = None if self.paused or changed else "not paused"
                     self.paused = None
                 case "save":
                     self.save("asked")
                 case "stop":
                     self.stopping = f"asked by {request.by}"
         return changed, why
+
+    def _refusal(self, request: Request) -> str | None:
+        """Why a request makes no sense now; asked before any of it is done, for it is done whole or not."""
+        match request.action:
+            case "set" if not request.changes:
+                return "names no value to set"
+            case "pause" if self.paused:
+                return "already paused"
+            case "resume" if not self.paused and not request.changes:
+                return "not paused"
+        return None
 
     def _change(
         self, values: Mapping[str, Any], rebase: bool

@@ -27,7 +27,7 @@ from metarl_tui.app.raster import Points, dot_columns, draw  # noqa: E402
 from metarl_tui.app.updates import CroppedUpdate  # noqa: E402
 from metarl_tui.app.widgets.chart_grid import ChartGrid  # noqa: E402
 from metarl_tui.app.widgets.tape_bar import TapeBar  # noqa: E402
-from metarl_tui.playhead import Playhead
+from metarl_tui.playhead import Playhead  # noqa: E402
 from metarl_tui.tape import Tape  # noqa: E402
 from trainers.hyperparameters import TRAINERS  # noqa: E402
 

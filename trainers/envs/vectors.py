@@ -80,7 +80,7 @@ class Environments:
     action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.Box
     latest: Step
     continued: npt.NDArray[np.bool_]
-    made_of: Mapping[str, Any] = {}  # noqa: RUF012
+    made_of: Mapping[str, Any] = {}
     """Id and arguments of the environment, as JSON values; a state of another one can't be gone on from."""
 
     def __init__(self, name: str, vector: VectorEnv[Any, Any, Any], kind: Kind, seed: int) -> None:

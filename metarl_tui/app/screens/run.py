@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from metarl_tui.app.widgets.picture_panel import PicturePanel
     from metarl_tui.app.widgets.tape_bar import TapeBar
     from metarl_tui.playhead import Playhead
-from metarl_tui.tape import Event, Tape
+    from metarl_tui.tape import Event, Tape
 
 _GUTTER = 2
 _JOURNAL_ROWS, _FEWEST_SETTINGS = 7, 6

@@ -1,0 +1,98 @@
+"""Forks: exact without a change, and never half made when whoever makes one is killed."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from victims import SAVE_ALWAYS, SMALL, Figure, MakeRun, Times, first_difference, records, rows, wait_until
+from warm_parent import WarmParent
+
+from metarl_tui.runs import checkpoints, requests
+from metarl_tui.runs.find import list_runs
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.liveness import observe
+from trainers.hyperparameters import TRAINERS
+
+STEERING = {"ppo": {"clip_epsilon": 0.07}, "maml": {"inner_lr": 0.05}, "maml-ppo": {"inner_lr": 0.05}}
+
+
+def _steered_parent(trainer: str, make_run: MakeRun, warm: WarmParent) -> RunFolder:
+    parent = make_run(trainer, options={"pace": 40})
+    worker = warm.start("train", str(parent.path), patches=SAVE_ALWAYS)
+    wait_until(lambda: observe(parent).state == "running")
+    requests.send(parent, "set", STEERING[trainer])
+    assert worker.wait(60) == 0
+    return parent
+
+
+def _folders(parent: RunFolder) -> int:
+    return sum(1 for _ in parent.path.parent.iterdir())
+
+
+def _forks_of(parent: RunFolder) -> list[RunFolder]:
+    return [run for run in list_runs(parent.path.parent) if run.config.parent]
+
+
+@pytest.mark.parametrize("trainer", [name for name in SMALL if name in TRAINERS])
+def test_a_fork_without_a_change_is_its_parent(
+    trainer: str, make_run: MakeRun, warm: WarmParent, times: Times, figure: Figure
+) -> None:
+    random_source = random.Random(trainer)
+    parent = _steered_parent(trainer, make_run, warm)
+    *_, before, last = [checkpoint.iteration for checkpoint in checkpoints.listed(parent)]
+    for path in sorted(parent.checkpoints.iterdir())[1:-1]:
+        if int(path.name) % 3:  # thinned, so that the way to most iterations must be trained again
+            checkpoints.remove(parent, checkpoints.Checkpoint(path, int(path.name)))
+    count, same, at = times(10), 0, []
+    for _ in range(count):
+        at.append(random_source.randrange(1, before + 1))
+        assert warm.start("fork", str(parent.path), at[-1]).wait(60) == 0
+        (fork,) = _forks_of(parent)
+        assert warm.start("train", str(fork.path)).wait(60) == 0
+        later = {iteration: row for iteration, row in rows(parent).items() if iteration > at[-1]}
+        same += {i: row for i, row in rows(fork).items() if i > at[-1]} == later and _same_end(parent, fork)
+        assert max(rows(fork)) == last
+        fork.path.rename(parent.path.parent.parent / fork.path.name)
+    figure(f"forks without a change, {trainer}", count, f"{same} of {count} identical, at {at}")
+    assert same == count
+
+
+def _same_end(parent: RunFolder, fork: RunFolder) -> bool:
+    difference = first_difference(parent, fork)
+    return difference is None or difference.startswith(("iteration", "worker"))
+
+
+def test_a_fork_whose_maker_is_killed(
+    make_run: MakeRun, warm: WarmParent, times: Times, figure: Figure
+) -> None:
+    """It is whole, or it is refused; it never trains on as something that its parent was not."""
+    random_source = random.Random(8)
+    parent = _steered_parent("ppo", make_run, warm)
+    expected = {iteration: row for iteration, row in rows(parent).items() if iteration > 6}
+    before = parent.journal.read_bytes()
+    count, whole, refused = times(100), 0, 0
+    for _ in range(count):
+        known = _folders(parent)
+        maker = warm.start("fork", str(parent.path), 6)
+        wait_until(
+            lambda known=known, maker=maker: maker.poll() is not None or _folders(parent) > known, 10, 0.0
+        )
+        time.sleep(random_source.uniform(0, 0.12))
+        maker.kill()
+        assert parent.journal.read_bytes() == before
+        for fork in _forks_of(parent):
+            code = warm.start("train", str(fork.path)).wait(60)
+            if code == 0:
+                assert {i: row for i, row in rows(fork).items() if i > 6} == expected
+                whole += 1
+            else:
+                assert code == 2
+                assert "was not completed" in records(fork, "status")[-1]["why"]
+                refused += 1
+            fork.path.rename(parent.path.parent.parent / fork.path.name)
+    figure(
+        "kill -9 while forking", count,
+        f"{whole} forks whole, {refused} half made and refused, {count - whole - refused} not there",
+    )  # fmt: skip
