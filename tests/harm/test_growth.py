@@ -23,8 +23,8 @@ from metarl_tui.runs.journal import Journal
 
 DAY = 86_400
 """Iterations of a day at one a second."""
-BYTES_PER_VALUE = 2 * 12
-"""An iteration and a value, in arrays that double when they are full."""
+BYTES_PER_VALUE = 8
+"""As many as a float has: shorter ones make up for the room to grow, and rows share their iterations."""
 
 
 def _append_rows(path: Path, first: int, count: int) -> int:
