@@ -125,8 +125,9 @@ class _Report:
 
     @property
     def share(self) -> float:
-        total = self._hyperparameters.get("total_steps") or self._hyperparameters.get("iterations") or 0
-        done = self.values.get("time/steps", float(self.iteration))
+        done, total = self.values.get("time/steps", 0.0), self._hyperparameters.get("total_steps")
+        if total is None:
+            done, total = self.iteration, self._hyperparameters.get("iterations")
         return min(done / total, 1.0) if total else 0.0
 
     def numbers(self) -> str:

@@ -20,6 +20,8 @@ from trainers.metrics import metric
 CHART_HEIGHT = 12
 NARROWEST, WIDEST_SINGLE = 24, 110
 _CURVE, _CHANGE = "cyan", "magenta"
+_FEW = 5
+"""Iterations or steps up to which each has its tick."""
 
 
 def summary_charts(
@@ -111,7 +113,7 @@ def _thinned(
 def _axes(figure: Any, iterations: npt.NDArray[Any], y: npt.NDArray[np.floating[Any]]) -> None:
     first, last = int(iterations[0]), int(iterations[-1])
     middle = (first + last) // 2
-    marks = sorted({first, middle, last})
+    marks = list(range(first, last + 1)) if last - first <= _FEW else sorted({first, middle, last})
     figure.ruler("x").lim(first, max(last, first + 1)).ticks(marks, labels=[str(mark) for mark in marks])
     if not len(y):
         return

@@ -32,12 +32,18 @@ class InnerLoop:
     late_rates: Rates | None = None
     factors: bool = True
     """Whether linear layers may keep their changes in factors (not with rates that differ within a layer)."""
+    rank: int | None = None
+    """The number of samples times steps for which they choose; ``None``: that of the tasks and ``steps``."""
 
     def begin(self, parameters: dict[str, Tensor], tasks: Tasks) -> FastWeights:
         """The weights before the first step."""
-        rows = tasks.support_x.shape[1]
-        rank = self.steps * rows if self.factors else None
-        return FastWeights(parameters, tasks.support_x.shape[0], adapted=self.adapted, rank=rank)
+        rank = self.steps * tasks.support_x.shape[1] if self.rank is None else self.rank
+        return FastWeights(
+            parameters,
+            tasks.support_x.shape[0],
+            adapted=self.adapted,
+            rank=rank if self.factors else None,
+        )
 
     def descend(
         self, weights: FastWeights, tasks: Tasks, step: int, *, second_order: bool
@@ -50,6 +56,15 @@ class InnerLoop:
             rates,
             second_order=second_order,
         )
+
+    def rates_in_force(self) -> dict[str, float | int | None]:
+        """``inner_lr`` (``None``: learned); if others follow it, ``late_inner_lr`` after ``early_steps``."""
+        found: dict[str, float | int | None] = {
+            "inner_lr": self.rates if isinstance(self.rates, float) else None
+        }
+        if isinstance(self.late_rates, float) and self.steps > self.early_steps:
+            found |= {"late_inner_lr": self.late_rates, "early_steps": self.early_steps}
+        return found
 
     def query_outputs(self, weights: FastWeights, tasks: Tasks) -> Tensor:
         """Outputs [n, rows, outputs] for the query rows."""

@@ -40,7 +40,7 @@ class FastWeights:
     ``parameters`` are shared tensors by name; layer ``a`` owns ``a.weight`` and, if it has one, ``a.bias``.
     ``adapted`` names those that :meth:`descend` changes (default: all). ``rank`` is the number of samples
     times steps to expect, for which linear layers choose how they hold their changes; ``None`` keeps a
-    weight matrix for each task, as rates that differ within a tensor need.
+    weight matrix for each task, as rates by name need.
     """
 
     def __init__(
@@ -145,20 +145,27 @@ class FastWeights:
     # -- adaptation ---------------------------------------------------------------------------------------
 
     def descend(
-        self, losses_of: Callable[[FastWeights], Tensor], rates: Rates, *, second_order: bool
+        self, losses: Tensor | Callable[[FastWeights], Tensor], rates: Rates, *, second_order: bool
     ) -> tuple[FastWeights, Tensor]:
         """One gradient step of every task on its own loss; the weights after it, and the losses [T] before.
 
-        ``losses_of`` computes from these weights the loss of each task, [T]. With ``second_order`` the step
-        itself can be differentiated; without it gradients count as constants. Inner gradients need
-        parameters that require gradients, and grad mode on.
+        ``losses`` are those of the tasks under these weights, [T], or compute them from the weights. With
+        ``second_order`` the step itself can be differentiated; without it gradients count as constants.
+        Inner gradients need parameters that require gradients, and grad mode on. Raises
+        :class:`ValueError` where changes are kept in factors for losses that are computed already, whose
+        layers were not recorded, and for rates by name, since biases go by their weight's rate.
         """
+        if self._factored and isinstance(rates, Mapping):
+            raise ValueError("rates by name: must be one for all where a layer's change is kept in factors")
         recorded: list[tuple[str, Tensor, Tensor]] = []
-        self._recorded = recorded
-        try:
-            losses = losses_of(self)
-        finally:
-            self._recorded = None
+        if not isinstance(losses, Tensor):
+            self._recorded = recorded
+            try:
+                losses = losses(self)
+            finally:
+                self._recorded = None
+        elif self._factored:
+            raise ValueError("losses: must compute them where a layer's change is kept in factors")
         wanted = [self._tensors[name] for name in self._own] + [output for _, _, output in recorded]
         found = torch.autograd.grad(losses.sum(), wanted, create_graph=second_order)
         after = self._copy()

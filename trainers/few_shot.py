@@ -26,12 +26,13 @@ from trainers.trainer import Array
 class Learner:
     """``learner.adapt(x, y)`` gives a model of a new task; ``iteration`` is when its weights were saved.
 
-    ``shape`` is that of one input, ``classes`` the number of classes or ``None`` in regression, and
-    ``hyperparameters`` those in force when the weights were saved.
+    ``shape`` is that of one input, ``classes`` the number of classes or ``None`` in regression,
+    ``hyperparameters`` are those in force when the weights were saved, and ``begun`` the run's first.
     """
 
     setup: MAMLSetup
     hyperparameters: MAMLHyperparameters
+    begun: MAMLHyperparameters
     network: Network
     parameters: dict[str, Tensor]
     rates: dict[str, Tensor]
@@ -144,8 +145,8 @@ def learner_of(maml: MAML) -> Learner:
     """What ``maml`` has learned so far; it shares the trainer's tensors."""
     tasks, h = maml.training_tasks, replace(maml.settings.values)
     return Learner(
-        maml.setup, h, maml.network, maml.parameters, maml.rates, tasks.shape, tasks.classes, tasks.outputs,
-        maml.iteration,
+        maml.setup, h, maml.begun, maml.network, maml.parameters, maml.rates, tasks.shape, tasks.classes,
+        tasks.outputs, maml.iteration,
     )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def load_learner(path: str | Path, *, at: int | None = None, device: str = "cpu"
     def build(
         setup: MAMLSetup, begun: MAMLHyperparameters, weights: dict[str, Tensor], numbers: dict[str, Any]
     ) -> Learner:
-        settings = LiveSettings(begun)
+        settings = LiveSettings(replace(begun))
         settings.restore(numbers["settings"])
         h = settings.values
         shape, classes, outputs = (numbers["inputs"][key] for key in ("shape", "classes", "outputs"))
@@ -169,7 +170,7 @@ def load_learner(path: str | Path, *, at: int | None = None, device: str = "cpu"
         names = network.initial(torch.Generator()).keys()
         parameters = {name: learned[name] for name in names}
         rates = {name: learned[RATE + name] for name in names if RATE + name in learned}
-        return Learner(setup, h, network, parameters, rates, tuple(shape), classes, outputs)
+        return Learner(setup, h, begun, network, parameters, rates, tuple(shape), classes, outputs)
 
     learner, iteration, folder = read_newest(path, "maml", build, what="learner", at=at)
     return replace(learner, iteration=iteration, folder=folder)

@@ -38,7 +38,7 @@ from trainers.adaptation import (
     task_losses,
 )
 from trainers.arrays import adam_arrays, leaf, restore_adam, to_array
-from trainers.declarations import InvalidValue, Value
+from trainers.declarations import InvalidValue, Value, declarations
 from trainers.devices import find_device
 from trainers.hyperparameters import MAMLHyperparameters, MAMLSetup
 from trainers.learners import make_network
@@ -53,7 +53,10 @@ RATE = "inner_lr."
 """What the names of learned inner rates begin with."""
 _SAMPLED = ("shots", "query_shots")
 _FIRST_ORDER = ("fomaml", "reptile")
-_MEMORY = ("meta_batch_size", "eval_tasks", "inner_steps", "first_order_until", "iterations", *_SAMPLED)
+_MEMORY = (
+    "meta_batch_size", "eval_tasks", "inner_steps", "first_order_until", "multi_step_until", "iterations",
+    *_SAMPLED,
+)  # fmt: skip
 
 
 @dataclass
@@ -115,9 +118,13 @@ class MAML:
         self.device = find_device(setup.device)
         torch.set_num_threads(setup.threads)
         # A copy: schedules and changes write into it.
-        h = replace(hyperparameters)
+        self.begun, h = hyperparameters, replace(hyperparameters)
         self.settings = LiveSettings(h, annealed_rate(h))
         self._use(*self._sources(h))
+        if self.training_tasks.classes is None and h.ways != declarations(type(h))["ways"].default:
+            raise TrainingError(
+                f"ways = {h.ways}: task = {setup.task} is regression, which has no classes; leave it out"
+            )
         self.network = make_network(h, self.training_tasks.shape, self.training_tasks.outputs)
         check_network(self.network, h, self.device)
         initial = self.network.initial(torch_generator(setup.seed, "initialisation"))
@@ -127,8 +134,8 @@ class MAML:
             self.rates = {name: leaf(torch.full_like(p, h.inner_lr)) for name, p in self.parameters.items()}
         self.optimizer = torch.optim.Adam(list(self._learned.values()), h.outer_lr, fused=True)
         self.generator = torch_generator(setup.seed, "tasks")
-        self.memory = self._checked_memory(self.training_tasks, h)
         self._iteration = 0
+        self.memory = self._checked_memory(self.training_tasks, h)
 
     # -- one iteration ------------------------------------------------------------------------------------
 
@@ -184,9 +191,22 @@ class MAML:
     def _checked_memory(self, tasks: TaskSource, h: MAMLHyperparameters) -> Memory:
         """The estimate for the costliest iteration to come. Raises :class:`TrainingError`."""
         tasks.check_count(max(h.meta_batch_size, h.eval_tasks))
-        loop = replace(self.inner_loop(), steps=h.inner_steps)
+        # As many samples as the real steps have, so that layers choose to hold their changes as they will.
+        rank = h.inner_steps * tasks.support_rows
+        several_count = h.multi_step_until is not None and h.multi_step_until > self._iteration
+
+        def probe(sample: Tasks, steps: int, first_order: bool) -> None:
+            meta_gradient(
+                replace(self.inner_loop(), steps=steps, rank=rank),
+                self.parameters,
+                sample,
+                variant=self.setup.variant,
+                first_order=first_order,
+                step_weights=(1.0,) * steps if several_count else None,
+            )
+
         first_order = self.setup.variant in _FIRST_ORDER or h.first_order_until >= h.iterations
-        return check_memory(loop, self.parameters, tasks, h, first_order)
+        return check_memory(probe, self.parameters, tasks, h, first_order)
 
     @torch.no_grad()
     def _update(self, gradients: Mapping[str, Tensor], norm: float) -> None:
@@ -236,21 +256,26 @@ class MAML:
     def change(self, changes: Mapping[str, Value], *, rebase: bool = False) -> dict[str, tuple[Value, Value]]:
         """Set hyperparameters from the next iteration on; Adam keeps its moments.
 
-        ``inner_lr`` overwrites rates that Meta-SGD learned, and clears their moments.
+        ``inner_lr`` overwrites rates that Meta-SGD learned, whose mean is then the old value, and clears
+        their moments.
         """
         self.settings.advance(self._iteration)  # so that old values are those due at the next iteration
         h = replace(self.settings.values, **check_changes(self.settings.values, changes))
         try:
             sources = self._sources(h) if changes.keys() & set(_SAMPLED) else None
+            if sources:
+                self._check_alike(*sources[:2])
             if changes.keys() & set(_MEMORY):
                 self.memory = self._checked_memory(sources[0] if sources else self.training_tasks, h)
         except TrainingError as refusal:
             name = next(name for name in changes if name in _MEMORY)
             raise _refused(name, changes[name], refusal) from refusal
+        learned = self._mean_rate()
         done = self.settings.change(changes, rebase=rebase)
         if sources:
             self._use(*sources)
         if "inner_lr" in changes:
+            done["inner_lr"] = (learned, h.inner_lr)
             for rate in self.rates.values():
                 rate.data.fill_(h.inner_lr)
                 self.optimizer.state.pop(rate, None)
@@ -310,6 +335,16 @@ class MAML:
             TaskSource(self.setup.task, held_out),
             Illustrator(self.setup.task, held_out, seed_for(self.setup.seed, "pictures"), self.device),
         )
+
+    def _check_alike(self, *sources: TaskSource) -> None:
+        """Raises :class:`TrainingError` where the network was made for other inputs or outputs."""
+        made_for = (list(self.training_tasks.shape), self.training_tasks.outputs)
+        for source in sources:
+            if (found := (list(source.shape), source.outputs)) != made_for:
+                raise TrainingError(
+                    f"task = {self.setup.task} then has inputs {found[0]} and {found[1]} outputs: must stay "
+                    f"{made_for[0]} and {made_for[1]}, for which the network was made; start a new run"
+                )
 
     def _use(self, training: TaskSource, held_out: TaskSource, illustrator: Illustrator) -> None:
         self.training_tasks, self.held_out_tasks, self.illustrator = training, held_out, illustrator

@@ -38,7 +38,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,10 +47,11 @@ from trainers.arrays import adam_arrays, leaf, restore_adam, to_array
 from trainers.declarations import InvalidValue, Value
 from trainers.devices import find_device
 from trainers.envs.families import make_family
+from trainers.envs.families.family import FamilyTasks
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
-from trainers.memory import Memory, available_memory, kept_bytes
-from trainers.meta_policies import MetaPolicy
+from trainers.memory import Memory, check_network, check_trajectories
+from trainers.meta_policies import MetaPolicy, check_observation
 from trainers.policy_adaptation import adapt, descend, held_out_rates, measurements
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.settings import LiveSettings, annealed_rate, check_changes
@@ -59,13 +60,24 @@ from trainers.trainer import Iteration, Progress, State, TrainingError
 from trainers.trajectories import Generators, Trajectories, blank
 from trainers.trajectory_pictures import PICTURED, draw_trajectories
 
-_MEASURED = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "ratio_max", "inner_kl", "grad_norm")
-_PROBED_TASKS = 2
-_MEMORY = ("meta_batch_size", "trajectories_per_task", "inner_steps")
+_MEMORY = (
+    "meta_batch_size", "trajectories_per_task", "inner_steps", "eval_every", "eval_tasks", "eval_inner_steps",
+)  # fmt: skip
 _MUST_BE_FINITE = {"policy_loss": "policy loss", "entropy": "entropy", "grad_norm": "meta-gradient norm"}
 
 
 # -- the algorithm ----------------------------------------------------------------------------------------
+
+
+class Measured(NamedTuple):
+    """What is measured of the outer loss on the way, without derivatives; each []."""
+
+    policy_loss: Tensor
+    entropy: Tensor
+    approx_kl: Tensor
+    clip_fraction: Tensor
+    ratio_max: Tensor
+    inner_kl: Tensor
 
 
 def meta_loss(
@@ -76,8 +88,8 @@ def meta_loss(
     *,
     variant: str = "maml-ppo",
     inner_ratio: str = "per-step",
-) -> tuple[Tensor, Tensor]:
-    """The outer loss of ``parameters`` on what :func:`adapt` sampled, and ``_MEASURED`` up to the norm."""
+) -> tuple[Tensor, Measured]:
+    """The outer loss of ``parameters`` on what :func:`adapt` sampled, and what was measured of it."""
     *before, last = sampled
     weights = FastWeights(parameters, len(last.shares), adapted=None if before else ())
     divergences = []
@@ -95,7 +107,7 @@ def meta_loss(
     if variant == "promp":
         loss = loss + h.inner_kl_coef * inner_kl
     measured = (surrogate.loss, entropy, *surrogate[1:], inner_kl)
-    return loss, torch.stack([value.detach() for value in measured])
+    return loss, Measured(*(value.detach() for value in measured))
 
 
 # -- the trainer ------------------------------------------------------------------------------------------
@@ -117,7 +129,9 @@ class MAMLPPO:
         self.family = make_family(setup.env, setup.env_arg, vector=setup.vector, device=self.device)
         try:
             family = self.family
+            check_observation(setup.env, family.observation)
             self.policy = MetaPolicy(family.observation, family.action, h.hidden_sizes, h.activation)
+            check_network(self.policy, h, self.device)
             initial = self.policy.initial(torch_generator(setup.seed, "initialisation"))
             self.parameters = {name: leaf(tensor.to(self.device)) for name, tensor in initial.items()}
             self.optimizer = torch.optim.Adam(list(self.parameters.values()), h.outer_lr, fused=True)
@@ -135,16 +149,21 @@ class MAMLPPO:
         began = perf_counter()
         self.settings.advance(self._iteration)
         h = self.settings.values
+        tasks = self.family.sample_tasks(h.meta_batch_size, self.generators.tasks)
+        sampled = self.adapt(tasks, [h.inner_lr] * h.inner_steps, self.generators)
         self._iteration += 1
-        sampled = self.adapt(h.meta_batch_size, [h.inner_lr] * h.inner_steps, self.generators)
         adapted = perf_counter()
         measured, fault = self._update(sampled)
         learned = perf_counter()
 
         metrics = {f"meta/{name}": value for name, value in measurements(sampled).items()}
+        if fault is not None:
+            fault += f"; {int(metrics['meta/diverged_tasks'])} of {h.meta_batch_size} tasks diverged"
         steps = int(metrics.pop("meta/steps"))
         self._steps += steps
-        metrics["train/explained_variance"] = metrics.pop("meta/explained_variance")
+        explained = metrics.pop("meta/explained_variance")
+        if not math.isnan(explained):
+            metrics["train/explained_variance"] = explained
         metrics |= {
             "meta/inner_kl": measured.pop("inner_kl"),
             "meta/outer_grad_norm": measured.pop("grad_norm"),
@@ -162,7 +181,7 @@ class MAMLPPO:
             pictures = self._pictures()
         seconds, sampling = perf_counter() - began, sum(data.seconds for data in sampled)
         metrics |= {
-            "time/fps": steps / seconds,
+            "time/fps": steps / (learned - began),
             "time/steps": float(self._steps),
             "time/iterations_per_second": 1 / seconds,
             "time/iteration_seconds": seconds,
@@ -172,13 +191,13 @@ class MAMLPPO:
         }
         return Iteration(self._iteration, metrics, fault, pictures=pictures)
 
-    def adapt(self, tasks: int, rates: Sequence[float], generators: Generators) -> list[Trajectories]:
-        """Draw ``tasks`` tasks and adapt the parameters in force to them; see :func:`adapt`."""
+    def adapt(self, tasks: FamilyTasks, rates: Sequence[float], generators: Generators) -> list[Trajectories]:
+        """Adapt the parameters in force to ``tasks``; see :func:`adapt`."""
         return adapt(
             self.policy,
             self.parameters,
             self.family,
-            self.family.sample_tasks(tasks, generators.tasks),
+            tasks,
             rates,
             self.settings.values,
             generators,
@@ -201,7 +220,8 @@ class MAMLPPO:
             gradients = torch.autograd.grad(loss, parameters)
             norm = torch.nn.utils.get_total_norm(gradients)
             # Everything is read from the device at once.
-            measured = dict(zip(_MEASURED, torch.cat((found, norm[None])).tolist(), strict=True))
+            names, values = (*Measured._fields, "grad_norm"), torch.stack((*found, norm)).tolist()
+            measured = dict(zip(names, values, strict=True))
             rows.append(measured)
             if fault := _fault(measured, epoch):
                 break
@@ -212,19 +232,21 @@ class MAMLPPO:
             if h.max_grad_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, h.max_grad_norm, norm)
             self.optimizer.step()
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in _MEASURED}
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         means["ratio_max"] = max(row["ratio_max"] for row in rows)
         return means, fault
 
-    def _meta_loss(self, sampled: Sequence[Trajectories], h: MAMLPPOHyperparameters) -> tuple[Tensor, Tensor]:
+    def _meta_loss(
+        self, sampled: Sequence[Trajectories], h: MAMLPPOHyperparameters
+    ) -> tuple[Tensor, Measured]:
         variant, inner_ratio = self.setup.variant, self.setup.inner_ratio
         return meta_loss(self.policy, self.parameters, sampled, h, variant=variant, inner_ratio=inner_ratio)
 
     def _held_out(self) -> dict[str, float]:
         """How the tasks of every measurement, which are the same, go with the parameters in force."""
-        tasks = self.settings.values.eval_tasks
-        sampled = self.adapt(tasks, self.held_out_rates(), self._generators("evaluation"))
-        found = measurements(sampled)
+        generators = self._generators("evaluation")
+        tasks = self.family.sample_tasks(self.settings.values.eval_tasks, generators.tasks)
+        found = measurements(self.adapt(tasks, self.held_out_rates(), generators))
         return {
             f"meta_test/{name}": found[name] for name in found if name not in ("steps", "explained_variance")
         }
@@ -233,30 +255,39 @@ class MAMLPPO:
         """One held-out task, always the same, with the parameters in force."""
         if self.setup.env not in PICTURED:
             return ()
-        sampled = self.adapt(1, self.held_out_rates(), self._generators("pictures"))
-        (task,) = self.family.sample_tasks(1, self._generators("pictures").tasks)
-        return (draw_trajectories(self.setup.env, self.family, task, sampled),)
+        generators = self._generators("pictures")
+        tasks = self.family.sample_tasks(1, generators.tasks)
+        sampled = self.adapt(tasks, self.held_out_rates(), generators)
+        return (draw_trajectories(self.setup.env, self.family, tasks[0], sampled),)
 
     def _checked_memory(self, h: MAMLPPOHyperparameters) -> Memory:
-        """The estimate for ``h``, from a few steps of a few tasks. Raises :class:`TrainingError`."""
+        """The estimate for ``h``. Raises :class:`TrainingError`."""
 
-        def kept(steps: int) -> int:
-            weights = FastWeights(self.parameters, _PROBED_TASKS, adapted=())
-            data = [blank(self.policy, weights, steps, h.trajectories_per_task, self.device)] * (
-                h.inner_steps + 1
-            )
-            return kept_bytes(lambda: self._meta_loss(data, h)[0], self.parameters.values())
+        def sampled(tasks: int, length: int, steps: int) -> list[Trajectories]:
+            weights = FastWeights(self.parameters, tasks, adapted=())
+            count = h.trajectories_per_task
+            return [blank(self.policy, weights, length, count, self.device) for _ in range(steps + 1)]
 
-        # Some of it is kept for each task, the rest for each step of its trajectories.
-        few, twice = kept(1), kept(2)
-        needed = (few + (twice - few) * (self.family.horizon - 1)) * h.meta_batch_size // _PROBED_TASKS
-        available = available_memory(self.device)
-        first_order = self.setup.variant == "fomaml-ppo"
-        memory = Memory(needed, available, h.meta_batch_size, h.inner_steps, first_order)
-        if not memory.fits:
-            instead = "fewer meta_batch_size, trajectories_per_task or inner_steps, or a smaller network"
-            memory.refuse(f"meta_batch_size = {h.meta_batch_size}", instead)
-        return memory
+        def learn(tasks: int, length: int, steps: int) -> None:
+            loss, _ = self._meta_loss(sampled(tasks, length, steps), h)
+            torch.autograd.grad(loss, list(self.parameters.values()))
+
+        def measure(tasks: int, length: int, steps: int) -> None:
+            everything, weights = sampled(tasks, length, steps), FastWeights(self.parameters, tasks)
+            for data in everything[:-1]:
+                weights, _ = descend(
+                    self.policy, weights, data, 0.0, inner_ratio=self.setup.inner_ratio, second_order=False
+                )
+
+        return check_trajectories(
+            learn,
+            measure,
+            self.parameters,
+            h,
+            self.family.horizon,
+            self.policy.observation.size,
+            self.setup.variant == "fomaml-ppo",
+        )
 
     def _generators(self, purpose: str) -> Generators:
         """New ones for ``purpose``, always the same."""

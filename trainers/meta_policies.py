@@ -11,10 +11,22 @@ from trainers.distributions import Categorical, Distribution, Gaussian
 from trainers.fast_weights import FastWeights
 from trainers.learners import Perceptron
 from trainers.spaces import ActionSpec, BoxSpec, DiscreteSpec
+from trainers.trainer import TrainingError
 
 LOG_STD = "log_std"
 _OUTPUT_SCALE = 0.1
 """The last layer begins that much smaller, so that the first policies hardly depend on what they see."""
+
+
+def check_observation(env: str, observation: BoxSpec) -> None:
+    """Raises :class:`TrainingError` for images and bytes: neither policy nor baseline looks at those."""
+    if observation.image is None and observation.dtype != "uint8":
+        return
+    kind = "an image" if observation.image else "made of bytes"
+    raise TrainingError(
+        f"env = {env}: its observation, {observation.dtype} of shape {observation.shape}, is {kind}; "
+        "maml-ppo takes vectors of about unit size, so let the environment observe some features, as float32"
+    )
 
 
 class MetaPolicy:

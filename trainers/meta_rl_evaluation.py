@@ -3,7 +3,8 @@
 Two baselines have the same network and get the same trajectories of every task. Joint training: plain PPO on
 all tasks at once, for as many environment steps as the run took, fine-tuned to each held-out task. From
 scratch: a new policy for each held-out task. Both take their steps by plain policy gradients or by PPO's
-epochs with Adam: for every number of steps that kind and rate which, on tasks of training, return most.
+epochs with Adam: for every number of steps that kind and rate which, on tasks of training, return most by
+the lower end of the mean's 95 % interval.
 All methods see the same tasks and first states, so that their differences are paired over tasks.
 """
 
@@ -30,6 +31,7 @@ from trainers.trajectories import Trajectories, collect
 
 JOINT, SCRATCH = "plain PPO on all tasks, fine-tuned", "PPO from scratch"
 _GRADIENT_RATES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_FEWEST_TO_CHOOSE = 10
 _PPO_RATES, _PPO_EPOCHS = (0.001, 0.003, 0.01, 0.03), (5, 20)
 
 
@@ -101,7 +103,7 @@ def evaluate_meta_policy(
         fixed = _Fixed(
             learned,
             family,
-            family.sample_tasks(tasks, torch_generator(setup.seed, "choosing")),
+            family.sample_tasks(max(tasks, _FEWEST_TO_CHOOSE), torch_generator(setup.seed, "choosing")),
             family.sample_tasks(tasks, torch_generator(seed, "meta-test")),
             steps,
             seed,
@@ -230,13 +232,19 @@ def _fine_tuned(name: str, parameters: dict[str, Tensor], fixed: _Fixed) -> _Met
     for number, update in enumerate(UPDATES):
         fixed.progress(f"{name}: choosing among updates, {number} of {len(UPDATES)} tried")
         sampled = tuned(fixed.choosing, update, seed_for(fixed.seed, "choosing"))
-        scores.append(torch.stack([data.returns.mean() for data in sampled]).nan_to_num(-math.inf))
-    best = torch.stack(scores).argmax(0).tolist()[1:]
+        scores.append([_safely_expected(data.returns.mean(1)) for data in sampled])
+    best = torch.tensor(scores).argmax(0).tolist()[1:]
     fixed.progress(f"{name}: held-out tasks")
     went = {at: tuned(fixed.held_out, UPDATES[at], fixed.seed) for at in sorted({*best})}
     first = went[best[0]] if best else tuned(fixed.held_out, UPDATES[0], fixed.seed)
     sampled = [first[0], *(went[at][step] for step, at in enumerate(best, 1))]
     return _method(name, sampled, [str(UPDATES[at]) for at in best])
+
+
+def _safely_expected(returns: Tensor) -> float:
+    """The lower end of the mean's 95 % interval: a rate that now and then ruins a task is no good one."""
+    mean, half = mean_and_interval(returns)
+    return mean - half if math.isfinite(mean - half) else -math.inf
 
 
 def _method(name: str, sampled: Sequence[Trajectories], updates: list[str]) -> _Method:

@@ -95,7 +95,11 @@ _ROWS = (
     ),
     Metric("eval/return_std", "evaluation spread", "standard deviation of the evaluation's returns"),
     Metric(
-        "time/fps", "speed", "environment steps per second, whole iteration", unit="steps/s", better="higher"
+        "time/fps",
+        "speed",
+        "environment steps per second of training, without measurements",
+        unit="steps/s",
+        better="higher",
     ),
     Metric("time/steps", "steps", "environment steps since the run began", unit="steps"),
     Metric("time/iteration_seconds", "iteration time", "duration of the iteration", unit="s"),

@@ -34,16 +34,10 @@ def descend(
     second_order: bool,
 ) -> tuple[FastWeights, Tensor]:
     """One inner step on ``data``: the weights after it, and KL(π_old ‖ π) of the ones before it, []."""
-    divergence = torch.zeros(())
-
-    def losses_of(fast: FastWeights) -> Tensor:
-        nonlocal divergence
-        distribution = policy(fast, data.observations)
-        divergences = data.distribution.divergence(distribution)
-        divergence = (data.shares * divergences).sum() / len(data.shares)
-        return inner_losses(distribution.evaluate(data.actions)[0], data, inner_ratio)
-
-    after, _ = weights.descend(losses_of, rate, second_order=second_order)
+    distribution = policy(weights, data.observations)
+    divergence = (data.shares * data.distribution.divergence(distribution)).sum() / len(data.shares)
+    losses = inner_losses(distribution.evaluate(data.actions)[0], data, inner_ratio)
+    after, _ = weights.descend(losses, rate, second_order=second_order)
     return after, divergence
 
 
@@ -93,7 +87,8 @@ def measurements(sampled: Sequence[Trajectories]) -> dict[str, float]:
     """What is reported of tasks, from before the first inner step to after the last.
 
     A task has diverged when its mean return after adapting is NaN or below the lowest of its trajectories
-    before. Everything is read from the device at once.
+    before. ``explained_variance`` is NaN where returns are constant. Everything is read from the device at
+    once.
     """
     first, last = sampled[0].returns, sampled[-1].returns
     diverged = ~(last.mean(1) >= first.amin(1))

@@ -137,7 +137,7 @@ class PPO:
             metrics |= self._evaluator(h.eval_episodes)(self.policy).metrics()
         seconds = perf_counter() - began
         metrics |= {
-            "time/fps": rollout.steps / seconds,
+            "time/fps": rollout.steps / (learned - began),
             "time/steps": float(self._steps),
             "time/iteration_seconds": seconds,
             "time/env_seconds": collected - began,

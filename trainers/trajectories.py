@@ -17,6 +17,8 @@ from trainers.linear_baseline import fitted_values
 from trainers.meta_policies import MetaPolicy
 
 _CHECKED_EVERY = 10
+_ROUNDING = 1e-12
+"""Of a square of float32 numbers, relative."""
 
 
 class Generators(NamedTuple):
@@ -48,7 +50,7 @@ class Trajectories:
     advantages: Tensor
     """[n, T, K]"""
     explained_variance: Tensor
-    """[]: of the returns within each task, by the baseline"""
+    """[]: of the returns within each task, by the baseline; NaN where they are constant"""
     seconds: float = 0.0
     """What it took to sample them."""
 
@@ -147,7 +149,15 @@ def _advantages(
         rewards, torch.cat((values, nothing)), done, done, gamma, gae_lambda
     ).transpose(0, 1)
     in_rows = torch.vmap(normalized)(advantages.flatten(1), shares.flatten(1)).view_as(advantages)
-    return in_rows, 1 - _variance(returns - values, weights) / _variance(returns, weights)
+    return in_rows, _explained(returns.double(), values, weights.double())
+
+
+def _explained(returns: Tensor, values: Tensor, shares: Tensor) -> Tensor:
+    """1 − Var[return − value] ⁄ Var[return], []; NaN where returns differ by no more than rounding."""
+    variance = _variance(returns, shares)
+    explained = 1 - _variance(returns - values, shares) / variance
+    size = (shares * returns.square()).sum((0, 2)).mean()
+    return torch.where(variance > _ROUNDING * size, explained, torch.nan)
 
 
 def _variance(rows: Tensor, shares: Tensor) -> Tensor:

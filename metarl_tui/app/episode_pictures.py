@@ -181,10 +181,9 @@ def draw_poles(canvas: Canvas, poles: Poles) -> None:
     # The first is what the others are measured by.
     shown = [*poles.stages[:1], *poles.stages[1:][-(fit - 1) :]] if fit > 1 else [poles.stages[-1]]
     rows = min(canvas.height // len(shown), max((canvas.width - _WORDS) // 4, 2))
-    for number_, (stage, episode) in enumerate(shown):
-        last = number_ == len(shown) - 1
-        top = number_ * rows
-        tone = cells.LINE if last else cells.BAND
+    for place, (stage, episode) in enumerate(shown):
+        top = place * rows
+        tone = cells.LINE if place == len(shown) - 1 else cells.BAND
         canvas.write(top, 0, stage.name, cells.LABEL)
         canvas.write(top, len(stage.name) + 1, short_number(stage.mean_return), cells.VALUE)
         if rows > 1:
@@ -216,13 +215,7 @@ def _draw_strip(canvas: Canvas, top: int, rows: int, episode: Episode, horizon: 
         (fallen if final and ended else standing)[tall - 2 - up, np.clip(across, 0, wide - 1)] = True
     ground = np.zeros((tall, wide), bool)
     ground[-1] = True
-    for dots, ink in (
-        (ground, cells.HAIRLINE),
-        (standing | ground, tone),
-        (fallen | standing | ground, cells.FAULT),
-    ):
-        codes = braille(dots, ascii=canvas.ascii)
-        own = {cells.HAIRLINE: ground, tone: standing, cells.FAULT: fallen}[ink]
-        mine = own.reshape(rows, 4, columns, 2).any(axis=(1, 3))
-        canvas.codes[top : top + rows, _WORDS:][mine] = codes[mine]
-        canvas.tones[top : top + rows, _WORDS:][mine] = ink
+    tones = np.zeros((rows, columns), np.uint8)
+    for dots, ink in ((ground, cells.HAIRLINE), (standing, tone), (fallen, cells.FAULT)):
+        tones[dots.reshape(rows, 4, columns, 2).any(axis=(1, 3))] = ink
+    canvas.place(top, _WORDS, braille(ground | standing | fallen, ascii=canvas.ascii), tones)

@@ -21,7 +21,7 @@ from metarl_tui.commands.common import (
     runs_dir_option,
     say,
 )
-from metarl_tui.commands.evaluations import TRANSDUCTIVE
+from metarl_tui.commands.evaluations import TRANSDUCTIVE, rates_in_words
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean, short_number
@@ -197,14 +197,14 @@ def _result(
     labels: list[Any] = [row.target or None for row in rows]
     if learner.classes is not None:
         labels = [int(row.target[0]) if row.target else None for row in rows]
-    rate = inner_lr if inner_lr is not None or learner.rates else learner.hyperparameters.inner_lr
+    steps = len(model.losses) - 1
     return {
         "run": folder.id,
         "iteration": learner.iteration,
         "task": learner.setup.task,
         "labelled": labelled,
-        "steps": len(model.losses) - 1,
-        "inner_lr": rate,
+        "steps": steps,
+        **learner.loop(steps, inner_lr).rates_in_force(),
         "transductive": learner.network.transductive,
         "losses": list(model.losses),
         "predictions": [
@@ -215,10 +215,10 @@ def _result(
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    rate = "learned rates" if result["inner_lr"] is None else f"rate {short_number(result['inner_lr'])}"
     lines = [
         f"{result['run'].rpartition('-')[2]} at iteration {result['iteration']}, {result['task']}: "
-        f"adapted to {_count(result['labelled'], 'row')} in {_count(result['steps'], 'step')}, {rate}"
+        f"adapted to {_count(result['labelled'], 'row')} in {_count(result['steps'], 'step')}, "
+        f"{rates_in_words(result)}"
     ]
     if result["transductive"]:
         lines.append(TRANSDUCTIVE)

@@ -47,10 +47,19 @@ def _adaptation(result: dict[str, Any]) -> list[str]:
     if result["transductive"]:
         lines.append(TRANSDUCTIVE)
     for method in result["methods"]:
-        rate = "learned" if method["inner_lr"] is None else short_number(method["inner_lr"])
-        transductive = ", transductive" if result["transductive"] else ""
-        lines += ["", f"{method['name']}, rate {rate}{transductive}", *_by_step(method["by_step"])]
+        notes = "" if method.get("converged", True) else ", not converged: cap of steps reached"
+        notes += ", transductive" if result["transductive"] else ""
+        lines += ["", f"{method['name']}, {rates_in_words(method)}{notes}", *_by_step(method["by_step"])]
     return lines
+
+
+def rates_in_words(used: Mapping[str, Any]) -> str:
+    """``rate 0.01 for 1 step, then 0.003``, of what ``rates_in_force`` of the trainers' inner loop gives."""
+    rate = "learned rates" if used["inner_lr"] is None else f"rate {short_number(used['inner_lr'])}"
+    if "late_inner_lr" not in used:
+        return rate
+    steps = used["early_steps"]
+    return f"{rate} for {steps} step{'' if steps == 1 else 's'}, then {short_number(used['late_inner_lr'])}"
 
 
 def _by_step(rows: list[dict[str, float]]) -> list[str]:

@@ -66,15 +66,19 @@ def show(result: dict[str, Any], steps: tuple[int, ...]) -> None:
         print("transductive: batch norm takes its statistics from the query rows")
     for method in result["methods"]:
         rate = "learned" if method["inner_lr"] is None else f"{method['inner_lr']:g}"
+        if "late_inner_lr" in method:
+            rate += f", {method['late_inner_lr']:g}"
+        if not method.get("converged", True):
+            print("  the next has not converged: it reached the cap of steps")
         for row in method["by_step"]:
             if row["step"] not in steps and len(method["by_step"]) > 1:
                 continue
             loss = f"loss {row['loss']:.3f} ± {row['loss_ci95']:.3f}, median {row['loss_median']:.3f}"
             right = ""
             if "accuracy" in row:
-                share, half, worst = (100 * row[f"accuracy{end}"] for end in ("", "_ci95", "_worst"))
-                right = f"{share:6.2f} ± {half:.2f} %, worst 5 %: {worst:.1f} %;"
-            line = f"  {method['name']:28} rate {rate:>7} {row['step']:>5} steps {right} {loss}"
+                shares = (100 * row[f"accuracy{end}"] for end in ("", "_ci95", "_median", "_worst"))
+                right = "{:6.2f} ± {:.2f} %, median {:.1f} %, worst 5 %: {:.1f} %;".format(*shares)
+            line = f"  {method['name']:28} rate {rate:>12} {row['step']:>5} steps {right} {loss}"
             print(f"{line}; diverged {row['diverged']}", flush=True)
 
 

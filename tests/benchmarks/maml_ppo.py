@@ -2,30 +2,27 @@
 
     python tests/benchmarks/maml_ppo.py [--task navigation|cartpole-family|speed]… [--seeds N]
 
-Returns are means over 40 held-out tasks, 20 trajectories each, before adapting and after each step, with α
-for the first step and α ⁄ 2 for those after it; ± is half a 95 % interval of the mean over tasks. Navigation
-has the reward −distance of the paper's code. Times are of training without measurements, with one thread:
-wall-clock, and the process's own, which other processes disturb less. The exit code is 1 when a goal was
-missed.
+The tables are the run's own rows of ``metarl-tui evaluate RUN``: means over 40 held-out tasks, with as many
+trajectories of each as the preset trains with, before adapting and after each step; ± is half a 95 %
+interval of the mean over tasks. Navigation has the reward −distance of the paper's code. Times are of
+training as ``metarl-tui train maml-ppo`` does it, with its measurements and pictures but without a journal
+or a screen, on one thread: wall-clock, and the process's own, which other processes disturb less. The exit
+code is 1 when a goal was missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from time import perf_counter, process_time
 from typing import Any
 
-import torch
-
 from trainers.declarations import make_settings
+from trainers.few_trajectories import MetaLearned
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
 from trainers.maml_ppo import MAMLPPO
-from trainers.policy_adaptation import adapt
+from trainers.meta_rl_evaluation import evaluate_meta_policy
 from trainers.presets import preset_for
-from trainers.randomness import seed_for, torch_generator
-from trainers.trajectories import Generators
 
 STEPS = 3
 PAPER = {"navigation": (-40.41, -11.68, -3.33)}
@@ -40,9 +37,8 @@ PARTS = ("sample", "adapt", "learn")
 def made(env: str, seed: int, **values: Any) -> MAMLPPO:
     preset = preset_for("maml-ppo", env)
     assert preset is not None
-    hyperparameters = {**preset.hyperparameters, "eval_every": None, "picture_every": None, **values}
-    setup = MAMLPPOSetup(env=env, seed=seed)
-    return MAMLPPO(setup, make_settings(MAMLPPOHyperparameters, hyperparameters))
+    hyperparameters = make_settings(MAMLPPOHyperparameters, {**preset.hyperparameters, **values})
+    return MAMLPPO(MAMLPPOSetup(env=env, seed=seed), hyperparameters)
 
 
 def trained(env: str, seed: int) -> bool:
@@ -55,12 +51,9 @@ def trained(env: str, seed: int) -> bool:
         if done.fault:
             print(f"iteration {done.number}: {done.fault}")
     seconds, own = perf_counter() - began, process_time() - own
-    h = replace(maml.settings.values, trajectories_per_task=20)
-    tasks = maml.family.sample_tasks(40, torch_generator(seed, "benchmark tasks"))
-    actions = torch.Generator().manual_seed(seed_for(seed, "benchmark actions"))
-    generators = Generators(torch_generator(seed, "benchmark episodes"), actions)
-    rates = [h.inner_lr] + [h.inner_lr / 2] * (STEPS - 1)
-    sampled = adapt(maml.policy, maml.parameters, maml.family, tasks, rates, h, generators)
+    h = maml.settings.values
+    learned = MetaLearned(maml.setup, h, h, maml.policy, maml.parameters, int(steps), maml.iteration)
+    found = evaluate_meta_policy(learned, tasks=40, steps=STEPS, baselines=False)
     maml.close()
     goals, most = GOALS[env]
     print(
@@ -68,18 +61,15 @@ def trained(env: str, seed: int) -> bool:
         f"{seconds:.0f} s, the process's own {own:.0f} s (goal {most})"
     )
     met = own <= most
-    for step, data in enumerate(sampled):
-        returns = data.returns.mean(1)
-        half = 1.96 * float(returns.std()) / len(returns) ** 0.5
-        words = f"  {step} steps  {float(returns.mean()):8.2f} ± {half:.2f}"
+    for row in found["methods"][0]["by_step"]:
+        step = row["step"]
+        words = f"  {step} steps  {row['return']:8.2f} ± {row['return_ci95']:.2f}"
         if step < len(PAPER.get(env, ())):
             words += f"   paper {PAPER[env][step]:g}"
         if step in goals:
-            met &= float(returns.mean()) >= goals[step]
+            met &= row["return"] >= goals[step]
             words += f"   goal ≥ {goals[step]:g}"
         print(words, flush=True)
-    if env == "navigation":
-        print(f"  standing still at the origin: {-100 * float(tasks.norm(dim=1).mean()):.2f}")
     return met
 
 
@@ -89,7 +79,7 @@ def speed() -> bool:
     print("\nnavigation, 40 tasks × 20 × 100, MLP 100-100, one inner step: seconds a meta-iteration")
     print(f"  {'epochs':>6} {'wall':>6} {'own':>6} " + " ".join(f"{part:>6}" for part in PARTS))
     for epochs, goal in ((1, 1.4), (5, 5.0)):
-        maml = made("navigation", 1, meta_batch_size=40, epochs=epochs, iterations=1000)
+        maml = made("navigation", 1, meta_batch_size=40, epochs=epochs, eval_every=None, picture_every=None)
         maml.step()
         began, own = perf_counter(), process_time()
         rows = [maml.step().metrics for _ in range(6)]

@@ -87,7 +87,7 @@ def test_evaluate_prints_a_row_for_every_step_beside_the_baselines(call: Any, xo
         assert title.startswith(name)
         assert re.split("  +", headings) == HEADINGS
         assert [row.split()[0] for row in rows] == ["0", "1", "2"]
-    assert converged.startswith("from scratch, converged")
+    assert converged.startswith("from scratch, to convergence, rate 0.01\n")
     assert len(converged.splitlines()) == 3
     assert result.stderr == ""
 
@@ -95,6 +95,18 @@ def test_evaluate_prints_a_row_for_every_step_beside_the_baselines(call: Any, xo
     assert (page["run"], page["iteration"], page["shots"], page["transductive"]) == (xor, 20, 3, False)
     last = page["methods"][0]["by_step"][-1]
     assert f"{last['accuracy']:.2%} ± {last['accuracy_ci95']:.2%}" in own.splitlines()[-1]
+
+
+def test_evaluate_says_where_learning_from_scratch_did_not_converge(
+    call: Any, xor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers import meta_evaluation
+
+    monkeypatch.setattr(meta_evaluation, "_MOST_STEPS", 3)
+    text = call("evaluate", xor, "--tasks", "2", "--steps", "1").stdout
+    *_, title, _, row = text.splitlines()
+    assert title == "from scratch, to convergence, rate 0.01, not converged: cap of steps reached"
+    assert row.split()[0] == "3"
 
 
 def test_an_interval_of_one_task_is_not_a_number(call: Any, xor: str) -> None:
@@ -173,10 +185,12 @@ def test_adapt_predicts_another_file_and_agrees_with_the_library(
 def test_adapt_predicts_the_labelled_rows_where_there_are_no_others(
     call: Any, shared_runs: Path, tmp_path: Path
 ) -> None:
-    run = trained(shared_runs, "sinusoid", {"iterations": 3, "inner_lr": 0.01})
+    values = {"iterations": 3, "inner_lr": 0.01, "inner_steps": 1, "eval_inner_lr": 0.005}
+    run = trained(shared_runs, "sinusoid", values)
     data = tmp_path / "rows.csv"
     data.write_text("x,y\n-1,0.5\n2,-0.25\n")
     text = call("adapt", run, "--data", str(data)).stdout
+    assert text.splitlines()[0].endswith("adapted to 2 rows in 10 steps, rate 0.01 for 1 step, then 0.005")
     headings, *rows = text.strip().split("\n\n")[2].splitlines()
     assert headings.split() == ["line", "label", "predicted"]
     assert [row.split()[:2] for row in rows] == [["2", "0.5"], ["3", "-0.25"]]

@@ -6,6 +6,7 @@ Run as a program it is that process; :class:`WarmParent` is the handle that test
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+_PARENT_DEATH_SIGNAL = 1
 PRELOADED = (
     "torch", "safetensors.numpy", "gymnasium.envs.classic_control", "metarl_tui.worker.loop",
     "metarl_tui.headless", "trainers.ppo", "trainers.maml", "trainers.envs.subprocesses", "victims",
@@ -138,12 +140,19 @@ def _ended(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
+def _die_with_the_tests() -> None:
+    """Workers outlive what started them; these must not outlive tests that were killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
 def _fork(order: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 70
     try:
+        _die_with_the_tests()
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDONLY)
         output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

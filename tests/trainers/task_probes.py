@@ -60,6 +60,17 @@ class Told(gymnasium.Env):
         return self.observed(), self.task * action[0], self.steps >= self.length, False, {}
 
 
+class Shaped(Told):
+    """Observes nothing, of a ``shape`` and ``dtype``."""
+
+    def __init__(self, shape=(3,), dtype="float32"):
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, tuple(shape), np.dtype(dtype).type)
+
+    def observed(self):
+        return np.zeros(self.observation_space.shape, self.observation_space.dtype)
+
+
 class KnowsItsProcess(Told):
     """The reward counts the threads that watch for the trainer's end, and adds 10 where torch is imported."""
 

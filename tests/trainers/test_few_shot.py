@@ -7,7 +7,9 @@ import pytest
 import torch
 from maml_runs import trainer, write_checkpoint, write_run
 
-from trainers import adaptation, load_learner
+from trainers import adaptation, load_learner, meta_evaluation
+from trainers.adaptation import task_losses
+from trainers.fast_weights import FastWeights
 from trainers.few_shot import learner_of
 from trainers.meta_evaluation import evaluate_learner, train_jointly
 from trainers.tasks import Options, TaskSource
@@ -137,6 +139,75 @@ def test_the_evaluation_stands_beside_its_baselines(xor):
     assert max(joint["by_step"][-1]["accuracy"], scratch["by_step"][-1]["accuracy"]) < last["accuracy"]
     assert converged["by_step"][0]["accuracy"] > 0.9
     assert converged["by_step"][0]["step"] >= 100
+    assert converged["converged"] is True
+
+
+def test_from_scratch_every_task_has_parameters_of_its_own(xor):
+    tasks = TaskSource("xor", Options(2, 5, 10)).sample_tasks(3, torch.Generator().manual_seed(1))
+    loops = [meta_evaluation._fresh_loop(xor, 2) for _ in range(2)]
+    first, again = (loop.begin(xor.parameters, tasks).parameter("layer1.weight") for loop in loops)
+    assert torch.equal(first, again)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(loops[0].begin(xor.parameters, tasks).parameter("layer1.weight"), first)
+
+
+def test_from_scratch_ends_where_it_stops_to_help_or_says_that_it_has_not(monkeypatch):
+    learner = learner_of(trainer("sinusoid", hidden_sizes=(40, 40)))
+    tasks = TaskSource("sinusoid", Options(2, 5, 10)).sample_tasks(4, torch.Generator().manual_seed(1))
+
+    def learned():
+        own = meta_evaluation._fresh(
+            learner.network, torch.Generator().manual_seed(0), 4, torch.device("cpu")
+        )
+        steps, converged = meta_evaluation._until_converged(learner.network, own, tasks)
+        outputs = learner.network(FastWeights.of_tasks(own), tasks.support_x)
+        return steps, converged, float(task_losses(outputs, tasks.support_y).detach().mean())
+
+    steps, converged, loss = learned()
+    assert converged
+    assert 200 < steps < 10_000
+    assert loss < 0.01
+    monkeypatch.setattr(meta_evaluation, "_MOST_STEPS", 50)
+    assert learned()[:2] == (50, False)
+
+
+def test_joint_training_has_the_schedule_and_the_shots_that_the_run_began_with(monkeypatch):
+    maml = trainer(iterations=20, anneal_floor=0.0)
+    for _ in range(20):
+        maml.step()
+    learner = learner_of(maml)
+    assert learner.hyperparameters.outer_lr < 0.1 * learner.begun.outer_lr
+    rates, rows = [], []
+    sample, step = TaskSource.sample_tasks, torch.optim.Adam.step
+
+    def noted_tasks(source, n, generator):
+        tasks = sample(source, n, generator)
+        rows.append(tasks.support_x.shape[1])
+        return tasks
+
+    def noted_step(optimizer):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer)
+
+    monkeypatch.setattr(TaskSource, "sample_tasks", noted_tasks)
+    monkeypatch.setattr(torch.optim.Adam, "step", noted_step)
+    monkeypatch.setattr(meta_evaluation, "_MOST_STEPS", 0)
+    evaluate_learner(learner, tasks=2, steps=1, shots=1)
+    first = learner.begun.outer_lr
+    assert rates == pytest.approx([first * (1 - done / 20) for done in range(20)])
+    assert rows[-20:] == [4 * learner.hyperparameters.shots] * 20
+
+
+def test_the_rate_of_late_steps_is_told_where_there_are_any(xor):
+    assert xor.loop(10).rates_in_force() == {"inner_lr": 0.1}
+    late = learner_of(trainer("sinusoid", eval_inner_lr=0.002, inner_steps=2))
+    told = {"inner_lr": 0.01, "late_inner_lr": 0.002, "early_steps": 2}
+    assert late.loop(3).rates_in_force() == told
+    assert late.loop(2).rates_in_force() == late.loop(3, inner_lr=0.01).rates_in_force() == {"inner_lr": 0.01}
+    (method,) = evaluate_learner(late, tasks=4, steps=3, baselines=False)["methods"]
+    assert {name: method[name] for name in told} == told
+    learned = learner_of(trainer(setup={"variant": "metasgd"}))
+    assert learned.loop().rates_in_force() == {"inner_lr": None}
 
 
 def test_the_evaluation_can_have_other_shots_and_tasks(xor):

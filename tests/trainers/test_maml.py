@@ -175,7 +175,9 @@ def test_a_changed_inner_rate_overwrites_what_metasgd_learned_and_its_moments():
     maml = trainer(setup={"variant": "metasgd"})
     last(maml, 3)
     assert len({float(rate.detach().mean()) for rate in maml.rates.values()}) > 1
-    maml.change({"inner_lr": 0.2})
+    learned = float(torch.cat([rate.detach().flatten() for rate in maml.rates.values()]).mean())
+    assert learned != maml.settings.values.inner_lr
+    assert maml.change({"inner_lr": 0.2}) == {"inner_lr": (learned, 0.2)}
     assert all((rate == 0.2).all() for rate in maml.rates.values())
     assert all(rate not in maml.optimizer.state for rate in maml.rates.values())
     assert all(parameter in maml.optimizer.state for parameter in maml.parameters.values())
@@ -224,17 +226,43 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
 # -- memory -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factors", [True, False])
-def test_the_estimate_is_what_autograd_keeps(factors):
-    maml = trainer(hidden_sizes=(200, 200), inner_steps=4, meta_batch_size=2)
-    loop = maml.inner_loop()
-    loop.factors = factors
-    h = maml.settings.values
-    found = memory.check_memory(loop, maml.parameters, maml.training_tasks, h, False).needed
-    tasks = maml.training_tasks.sample_tasks(2, torch.Generator())
-    kept = memory._kept(loop, maml.parameters, tasks, 4, second_order=True)
-    shared = 4 * sum(p.nbytes for p in maml.parameters.values())
-    assert found - shared == pytest.approx(kept, rel=0.25)
+@pytest.mark.parametrize(
+    ("variant", "values"),
+    [
+        ("maml", {"hidden_sizes": (200, 200), "inner_steps": 4}),
+        ("metasgd", {"hidden_sizes": (32, 32), "inner_steps": 6}),
+        ("fomaml", {"query_shots": 200, "inner_steps": 6, "multi_step_until": 10}),
+        ("maml", {"query_shots": 200, "inner_steps": 5, "multi_step_until": 10}),
+        ("anil", {"hidden_sizes": (64,), "inner_steps": 3}),
+    ],
+)
+def test_the_estimate_is_what_an_iteration_holds(variant, values):
+    maml = trainer(setup={"variant": variant}, eval_every=None, **values)
+    held = memory.peak_bytes(maml.step)
+    assert held < maml.memory.needed < 2 * held
+
+
+def test_what_is_held_is_counted_forward_and_backward():
+    weight = torch.ones(1000, requires_grad=True)
+
+    def compute():
+        product = (weight * weight.exp()).sum()  # the power, the product, and the sum
+        torch.autograd.grad(product, weight)  # at the most: two gradients more, with the product let go
+
+    held = memory.peak_bytes(compute)
+    assert 12_000 <= held <= 16_100
+    assert memory.peak_bytes(lambda: None) == 0
+    assert memory.peak_bytes(lambda: [torch.zeros(1000) for _ in range(3)]) == 12_000
+
+
+def test_query_losses_after_every_step_are_counted_where_they_are_asked_for(monkeypatch):
+    maml = trainer(inner_steps=8, query_shots=100)
+    plain = maml.memory.needed
+    maml.change({"multi_step_until": 100})
+    assert maml.memory.needed > 2 * plain
+    monkeypatch.setattr(memory, "available_memory", lambda device: plain)
+    with pytest.raises(InvalidValue, match=r"^multi_step_until = 90: inner_steps = 8: memory: about "):
+        maml.change({"multi_step_until": 90})
 
 
 def test_what_does_not_fit_is_refused_with_what_would(monkeypatch):
@@ -278,3 +306,22 @@ def test_bad_set_ups_are_named():
         trainer(setup={"device": "tpu"})
     with pytest.raises(TrainingError, match="ways = 5: must be 2"):
         trainer(ways=5)
+    with pytest.raises(TrainingError, match="ways = 5: task = sinusoid is regression, which has no classes"):
+        trainer("sinusoid", ways=5)
+
+
+def test_a_change_after_which_the_network_would_not_fit_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "wide_tasks.py").write_text(
+        "import torch\n"
+        "class Wide:\n"
+        "    def __init__(self, shots): self.shots = shots\n"
+        "    def sample_tasks(self, n, generator):\n"
+        "        x = torch.rand(n, 4, self.shots, generator=generator)\n"
+        "        return x, x[..., :1], x, x[..., :1]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    maml = trainer("wide_tasks:Wide", shots=3)
+    told = r"^shots = 4: task = wide_tasks:Wide then has inputs \[4\] and 1 outputs: must stay \[3\] and 1"
+    with pytest.raises(InvalidValue, match=told):
+        maml.change({"shots": 4})
+    assert maml.step().fault is None

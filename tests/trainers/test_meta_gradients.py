@@ -90,6 +90,17 @@ def test_wide_layers_hold_their_change_in_factors_and_change_nothing_by_it(steps
     torch.testing.assert_close(found.adaptation.losses, expected.adaptation.losses)
 
 
+def test_rates_by_name_are_refused_where_a_bias_would_go_by_its_weights_rate():
+    loop, parameters, tasks = made(3, 1, sizes=(60, 50))
+    rates = {name: torch.tensor(0.1 if name.endswith("weight") else 0.0) for name in parameters}
+    with pytest.raises(ValueError, match="rates by name: must be one for all where"):
+        meta_gradient(replace(loop, rates=rates), parameters, tasks, variant="metasgd")
+    whole = replace(loop, rates=rates, factors=False)
+    weights, _ = whole.descend(whole.begin(parameters, tasks), tasks, 0, second_order=False)
+    still = {name for name, p in parameters.items() if torch.equal(weights.parameter(name)[0], p)}
+    assert still == {name for name in parameters if name.endswith("bias")}
+
+
 @STEPS
 @KINDS
 def test_anil_equals_finite_differences_and_adapts_the_head_alone(steps, classes):

@@ -110,7 +110,9 @@ def test_intervals_and_paired_differences_are_those_of_statistics():
 
 
 def test_a_diverged_task_is_counted_and_not_hidden():
-    learned = trained("navigation", inner_lr=1e30, eval_inner_lr=1e30)
+    learned = trained("navigation")
+    wild = dataclasses.replace(learned.hyperparameters, inner_lr=1e30, eval_inner_lr=1e30)
+    learned = dataclasses.replace(learned, hyperparameters=wild)
     (own,) = evaluate_meta_policy(learned, tasks=4, steps=2, baselines=False)["methods"]
     assert own["by_step"][0]["diverged"] == 0
     assert own["by_step"][2]["diverged"] == 4

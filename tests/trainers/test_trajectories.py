@@ -91,6 +91,14 @@ def test_advantages_are_normal_within_each_task():
     assert data.explained_variance > 0.5
 
 
+@pytest.mark.parametrize("tasks", [[1, 1], [5, 12]])
+def test_the_explained_variance_of_constant_returns_is_no_number(tasks):
+    # With gamma 0 all returns of a task are its reward; elsewhere they are as many as steps are left.
+    data, *_ = sampled(tasks, trajectories=3, gamma=0.0)
+    assert data.explained_variance.isnan()
+    assert sampled(tasks, trajectories=3)[0].explained_variance.isfinite()
+
+
 def test_a_task_whose_weights_are_not_finite_is_lost_alone():
     data, *_ = sampled([5, 5], spoil=1)
     assert data.returns[0].isfinite().all()
@@ -120,6 +128,23 @@ def test_the_baseline_is_least_squares_of_each_task_by_itself():
             rcond=None,
         )
         np.testing.assert_allclose(found[:, task].numpy().ravel(), x @ solution, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("trajectories", "size"), [(1, 4), (2, 10), (1, 40)])
+def test_with_few_rows_the_baseline_leaves_advantages_to_learn_from(trajectories, size):
+    generator = torch.Generator().manual_seed(6)
+    observations = torch.randn(20, 3, trajectories, size, generator=generator)
+    returns = torch.randn(20, 3, trajectories, generator=generator)
+    shares = torch.full_like(returns, 1 / (20 * trajectories))
+    rest = returns - fitted_values(observations, returns, shares)
+    # A fit to noise by a third as many features as rows takes a third of its variance on average.
+    assert (rest.square().mean((0, 2)) > 0.4 * returns.square().mean((0, 2))).all()
+
+
+def test_with_very_few_rows_the_baseline_is_their_mean():
+    returns = torch.tensor([1.0, 5.0, 3.0]).view(3, 1, 1)
+    values = fitted_values(torch.randn(3, 1, 1, 2), returns, torch.full((3, 1, 1), 1 / 3))
+    torch.testing.assert_close(values, torch.full((3, 1, 1), 3.0), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("extreme", [1e30, -1e30])

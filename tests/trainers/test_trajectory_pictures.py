@@ -30,9 +30,9 @@ def drawn(maml):
 
 def sampled(maml):
     """What the picture of the next call is made of."""
-    data = maml.adapt(1, maml.held_out_rates(), maml._generators("pictures"))
-    (task,) = maml.family.sample_tasks(1, maml._generators("pictures").tasks)
-    return data, maml.family.describe(task)
+    generators = maml._generators("pictures")
+    tasks = maml.family.sample_tasks(1, generators.tasks)
+    return maml.adapt(tasks, maml.held_out_rates(), generators), maml.family.describe(tasks[0])
 
 
 def places(digits, limits):

@@ -22,7 +22,8 @@ class MAMLSetup(Setup):
     variant: str = declare(
         "choice",
         "maml",
-        "fomaml: first order; anil: adapts the last layer only; metasgd: learned inner rates",
+        "fomaml: first order; anil: adapts the last layer only; reptile: without query rows; "
+        "metasgd: learned inner rates",
         choices=("maml", "fomaml", "anil", "reptile", "metasgd"),
         changes="fork",
     )

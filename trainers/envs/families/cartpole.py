@@ -18,6 +18,8 @@ PARAMETERS = {"masscart": 1.0, "masspole": 0.1, "length": 0.5, "force_mag": 10.0
 _GRAVITY, _SECONDS = 9.8, 0.02
 _FARTHEST, _STEEPEST = 2.4, math.radians(12)
 _FIRST = 0.05
+_WIDEST = 10
+"""Beyond it forces and masses move a cart so far in one step of Euler's that nothing can balance."""
 
 
 class CartPoleFamily(BatchedFamily):
@@ -33,10 +35,10 @@ class CartPoleFamily(BatchedFamily):
     """
 
     def __init__(self, device: torch.device, spread: float = 2.0) -> None:
-        """Raises :class:`TrainingError` for a spread that is not a number of at least 1."""
+        """Raises :class:`TrainingError` for a spread that is not a number from 1 to 10."""
         super().__init__(device)
-        if not isinstance(spread, int | float) or not 1 <= spread < math.inf:
-            raise TrainingError(f"env_arg = spread={spread}: must be a number of at least 1")
+        if not isinstance(spread, int | float) or not 1 <= spread <= _WIDEST:
+            raise TrainingError(f"env_arg = spread={spread}: must be a number from 1 to {_WIDEST}")
         self.spread = spread
         self.horizon = 200
         high = (2 * _FARTHEST, math.inf, 2 * _STEEPEST, math.inf)
