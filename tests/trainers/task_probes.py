@@ -1,7 +1,5 @@
 """Environments with tasks: the documented example, one with known answers, and wrong ones."""
 
-import ast
-import importlib.util
 import multiprocessing
 import os
 import sys
@@ -16,12 +14,11 @@ from gymnasium import spaces
 
 
 def example() -> Any:
-    """The class in the docstring of ``gymnasium_tasks``, read without importing it, which imports torch."""
-    documented = importlib.util.find_spec("trainers.envs.families.gymnasium_tasks").origin
-    docstring = ast.get_docstring(ast.parse(Path(documented).read_text()))
-    lines = docstring.split("::\n", 1)[1].split("\nis trained on")[0].splitlines()
+    """The class in the README's section on meta-reinforcement learning."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("\n### Meta-reinforcement learning\n")[2]
     module = types.ModuleType(__name__)
-    exec("\n".join(line.removeprefix("    ") for line in lines), vars(module))
+    exec(section.partition("```python\n")[2].partition("```")[0], vars(module))
     module.Corridor.__module__ = __name__
     return module.Corridor
 

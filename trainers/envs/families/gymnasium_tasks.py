@@ -1,40 +1,7 @@
 """Any Gymnasium environment whose class has ``sample_tasks(n)`` and ``set_task(task)``, as a family.
 
-In ``my_tasks.py``::
-
-    import gymnasium
-    import numpy as np
-    from gymnasium import spaces
-
-
-    class Corridor(gymnasium.Env):
-        # Walk to the end that pays. Which one it is nobody says: only the reward tells.
-        max_episode_steps = 20
-
-        def __init__(self, length=5):
-            self.length = length
-            self.observation_space = spaces.Box(-length, length, (1,), np.float32)
-            self.action_space = spaces.Discrete(2)
-            self.end = 1
-
-        def sample_tasks(self, n):
-            return self.np_random.choice([-1, 1], n)
-
-        def set_task(self, task):
-            self.end = int(task)
-
-        def reset(self, *, seed=None, options=None):
-            super().reset(seed=seed)
-            self.place = 0
-            return np.array([self.place], np.float32), {}
-
-        def step(self, action):
-            self.place += 1 if action == 1 else -1
-            reward = self.end * self.place / self.length
-            return np.array([self.place], np.float32), reward, abs(self.place) == self.length, False, {}
-
-is trained on with ``metarl-tui train maml-ppo --env my_tasks:Corridor``. Tasks are drawn right after a
-``reset(seed=…)``: draw them from ``self.np_random``, and the run can be resumed and repeated exactly.
+Tasks are drawn right after a ``reset(seed=…)``: draw them from ``self.np_random``, and the run can be resumed
+and repeated exactly. The README has an example.
 """
 
 from __future__ import annotations
