@@ -57,3 +57,8 @@ def check_fork_changes(changes: Mapping[str, Any], *settings: Any) -> dict[str, 
     return {
         name: known[name].check(value) for name, value in changes.items() if known[name].changes == "live"
     }
+
+
+def in_json(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Checked values as JSON holds them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -18,7 +18,7 @@ def main() -> None:
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(help_page() + "\n")
         sys.exit(0)
-    from metarl_tui.commands.group import group
+    from metarl_tui.commands.program import group
 
     group.main(prog_name=PROGRAM)
 

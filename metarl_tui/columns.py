@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -144,8 +145,10 @@ class Table:
 
 def _matrix(lines: Sequence[Sequence[Any]]) -> Floats:
     """Rows of JSON values as numbers; what is not a number is NaN."""
+    width = len(lines[0])
     try:
-        return np.array(lines, np.float64)
+        numbers = np.fromiter(chain.from_iterable(lines), np.float64, len(lines) * width)
+        return numbers.reshape(len(lines), width)
     except (TypeError, ValueError, OverflowError):
         return np.array([[_number(value) for value in line] for line in lines], np.float64)
 

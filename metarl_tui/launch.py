@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -52,15 +52,37 @@ def start(
         command.append("--unattended")
     if changes:
         command += ["--changes", orjson.dumps({"values": dict(changes), "rebase": rebase}).decode()]
-    if (
-        folder.config.names_code
-    ):  # whoever starts it has been asked, and what was answered could perhaps not be remembered
-        command.append("--trusted")
+    # Whoever starts it has been asked, and what was answered could perhaps not be remembered.
+    command += ["--trusted", folder.trusted_digest] if folder.trusted_digest else []
     working_folder = Path(folder.config.working_folder) if folder.config.names_code else None
+    process = _spawn(command, folder, working_folder)
+    with suppress(OSError):  # it only tells others sooner that somebody is on the way
+        write_launched(folder, process.pid)
+    return Launch(folder, process, reader)
+
+
+def start_group(members: Sequence[RunFolder], most: int) -> GroupLaunch:
+    """Start a supervisor that trains ``members``, at most ``most`` at a time.
+
+    Raises :class:`RunError` where its process can't be started.
+    """
+    command = [sys.executable, "-P", "-m", "metarl_tui.supervisor", "--most", str(most)]
+    for folder in members:
+        command += ["--run", str(folder.path.resolve()), folder.trusted_digest]
+    readers = [JournalReader(folder.journal) for folder in members]
+    for reader in readers:
+        reader.seek_end()
+    return GroupLaunch(members[0], _spawn(command, members[0]), readers)
+
+
+def _spawn(
+    command: list[str], folder: RunFolder, working_folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """A process in a session of its own whose output goes to the log of ``folder``."""
     try:
         descriptor = open_private(folder.log, os.O_WRONLY | os.O_APPEND)
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
@@ -68,15 +90,12 @@ def start(
                 start_new_session=True,
                 cwd=working_folder if working_folder and working_folder.is_dir() else None,
             )
-            with suppress(OSError):  # it only tells others sooner that somebody is on the way
-                write_launched(folder, process.pid)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise StartFailed(
             f"the worker of {shown(folder.path)} could not be started: {reason(error)}"
         ) from error
-    return Launch(folder, process, reader)
 
 
 def why_not_started(status: Mapping[str, Any]) -> str:
@@ -151,3 +170,25 @@ class Launch:
             os.close(descriptor)
         lines = tail.decode("utf-8", "replace").splitlines()
         return clean(next((line for line in reversed(lines) if line.strip()), "")).removeprefix("error: ")
+
+
+class GroupLaunch(Launch):
+    """A supervisor on its way: it has started when one of its members has."""
+
+    def __init__(
+        self, folder: RunFolder, process: subprocess.Popen[bytes], readers: Sequence[JournalReader]
+    ) -> None:
+        super().__init__(folder, process, readers[0])
+        self._readers = readers
+
+    def check(self) -> Literal["starting", "started"]:
+        """As :meth:`Launch.check`; it has given up when its process has ended and none has started."""
+        exit_code = self.exit_code
+        records = (record for reader in self._readers for record in reader.read())
+        if any(record["kind"] == "status" and record.get("state") == "started" for record in records):
+            self._started = True
+        if self._started:
+            return "started"
+        if exit_code is not None:
+            raise StartFailed(self._last_words() or f"the supervisor ended with exit code {exit_code}")
+        return "starting"

@@ -13,20 +13,20 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
-from metarl_tui.launch import Launch, StartFailed, start
+from metarl_tui.launch import Launch, start
 from metarl_tui.runs.folder import RunError, RunFolder, acquire_lock
 from metarl_tui.runs.journal import Journal, last_records
+from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.requests import discard, pending
 
 FAILED, COULD_NOT_START = 1, 2
 _LOOK_SECONDS = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Told = Callable[[RunFolder, str, int | None], None]
 """Hears of a run: what became of it, in a word, and the exit code of a worker that has ended."""
@@ -48,9 +48,10 @@ class Supervisor:
     def run(self) -> int:
         """Train all of them; the exit code: that of the worst, or 128 + the number of a signal.
 
-        Raises :class:`StartFailed` where the first can't be started: then none is.
+        Raises :class:`RunError` where the first can't be started, or none that has trained before.
         """
-        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        ending = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        heeded = [*ending, *_stop_signals(self.waiting)]
         before = {number: signal.signal(number, self._received) for number in heeded}
         for folder in self.waiting:
             with suppress(OSError):  # it only tells others that somebody is on the way
@@ -71,13 +72,36 @@ class Supervisor:
             launch.terminate()
 
     def _start_first(self) -> None:
-        """Start one and wait until it trains: what is wrong with all is known before there are others."""
-        first = self._start_next()
+        """Start one and wait until it trains: what is wrong with all is known before there are others.
+
+        What has trained before may have something wrong of its own: then the next is tried.
+        """
+        failed: RunError | None = None
+        while self.waiting and self.signal is None:
+            folder = self.waiting[0]
+            is_new = not folder.journal.exists()
+            try:
+                self._wait_for(self._start_next())
+                return
+            except RunError as error:
+                if is_new:
+                    raise
+                failed = failed or error
+                self.training.clear()
+                self._not_started(folder, error)
+        if failed and self.signal is None:
+            raise failed
+
+    def _wait_for(self, launch: Launch) -> None:
         while self.signal is None:
-            if first.check() == "started":
-                self._tell(first.folder, "started", None)
+            if launch.check() == "started":
+                self._tell(launch.folder, "started", None)
                 return
             time.sleep(_LOOK_SECONDS)
+
+    def _not_started(self, folder: RunFolder, error: RunError) -> None:
+        self._worst = COULD_NOT_START
+        self._tell(folder, f"not started: {error}", COULD_NOT_START)
 
     def _look(self) -> None:
         for launch in list(self.training):
@@ -88,18 +112,17 @@ class Supervisor:
                 self._tell(launch.folder, _ending(launch.folder), code)
         self._end_what_waits()
         while self.waiting and len(self.training) < self._most and self.signal is None:
+            folder = self.waiting[0]
             try:
                 launch = self._start_next()
             except RunError as error:
-                self._worst = FAILED
-                self._tell(self.waiting.popleft(), f"not started: {error}", COULD_NOT_START)
+                self._not_started(folder, error)
                 continue
             self._tell(launch.folder, "started", None)
 
     def _start_next(self) -> Launch:
-        launch = start(self.waiting[0], attended=self._attended)
+        launch = start(self.waiting.popleft(), attended=self._attended)
         self.training.append(launch)
-        self.waiting.popleft()
         if self.signal is not None:  # it came while the process was made
             launch.terminate()
         return launch
@@ -121,6 +144,12 @@ class Supervisor:
                 break
 
 
+def _stop_signals(members: Iterable[RunFolder]) -> list[signal.Signals]:
+    """The signals more that end one of ``members``, and so all."""
+    named = {str(folder.config.options.get("stop_signal", RunOptions.stop_signal)) for folder in members}
+    return [signal.Signals[f"SIG{name}"] for name in ("USR1", "USR2") if name in named]
+
+
 def _ending(folder: RunFolder) -> str:
     statuses = [record for record in last_records(folder.journal) if record["kind"] == "status"]
     if not statuses:
@@ -131,16 +160,15 @@ def _ending(folder: RunFolder) -> str:
 
 
 def main() -> int:
-    """``python -m metarl_tui.supervisor --most N RUN …``: train runs of one group behind a screen."""
+    """``python -m metarl_tui.supervisor --most N --run FOLDER DIGEST …``: train a group behind a screen."""
     parser = argparse.ArgumentParser(prog="metarl_tui.supervisor")
     parser.add_argument("--most", type=int, required=True)
-    parser.add_argument("--trusted", action="store_true")
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--run", nargs=2, action="append", required=True, dest="runs")
     arguments = parser.parse_args()
-    members = [RunFolder(path, trusted=arguments.trusted) for path in arguments.folders]
+    members = [RunFolder(path, trusted=digest) for path, digest in arguments.runs]
     try:
         return Supervisor(members, arguments.most, attended=True, tell=lambda folder, what, code: None).run()
-    except StartFailed as error:
+    except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return COULD_NOT_START
 

@@ -58,6 +58,7 @@ class Tape:
     def extend(self, records: Iterable[Record]) -> None:
         """Add records in the journal's order."""
         rows: dict[tuple[str, ...], tuple[list[int], list[list[Any]]]] = {}
+        keys: list[str] | None = None
         count = 0
         for record in records:
             count += 1
@@ -68,7 +69,9 @@ class Tape:
                 values = record.get("values")
                 if iteration > self._last and isinstance(values, dict):
                     self._last = iteration
-                    iterations, lines = rows.setdefault((*values, _TIME), ([], []))
+                    if list(values) != keys:
+                        keys = list(values)
+                        iterations, lines = rows.setdefault((*keys, _TIME), ([], []))
                     iterations.append(iteration)
                     lines.append([*values.values(), record.get("time")])
             elif kind == "picture":
@@ -77,6 +80,7 @@ class Tape:
                 if kind == "resumed":
                     self._metrics.extend(rows)
                     rows.clear()
+                    keys = None
                 self._add_event(kind, iteration, record)
         self._metrics.extend(rows)
         self.version += bool(count)

@@ -8,6 +8,9 @@ from metarl_tui.runs.journal import JournalReader
 from metarl_tui.tape import Tape
 from trainers.hyperparameters import TRAINERS
 
+SLICE_BYTES = 1 << 19
+"""What is read of a journal at a time: as much as stays in a processor's cache until it is on the tape."""
+
 
 def blank_tape(config: RunConfig) -> Tape:
     """The tape of a run that has journaled nothing: its hyperparameters and options as it starts."""
@@ -23,7 +26,7 @@ def read_tape(folder: RunFolder) -> Tape:
     tape = blank_tape(folder.config)
     journaled = last_journaled(folder)
     reader = JournalReader(folder.journal)
-    while (records := reader.read()) or not reader.at_end:
+    while (records := reader.read(SLICE_BYTES)) or not reader.at_end:
         tape.extend(records)
     tape.damaged = reader.damaged + reader.missing_before(journaled)
     return tape

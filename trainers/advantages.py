@@ -26,20 +26,20 @@ def generalized_advantages(
     decays = (gamma * gae_lambda) * (1 - done)
     advantages = torch.empty_like(deltas)
     following = torch.zeros_like(deltas[0])
-    for t in reversed(range(len(deltas))):
-        following = deltas[t] + decays[t] * following
-        advantages[t] = following
+    rows = zip(deltas.unbind(), decays.unbind(), advantages.unbind(), strict=True)
+    for delta, decay, advantage in reversed(list(rows)):
+        following = torch.addcmul(delta, decay, following, out=advantage)
     return advantages
 
 
 def normalized(advantages: Tensor, shares: Tensor) -> Tensor:
-    """``advantages`` [B] to mean 0 and deviation 1 under weights ``shares`` [B], which sum to 1.
+    """``advantages`` [..., B] to mean 0 and deviation 1 under weights ``shares`` [..., B], whose sum is 1.
 
     Where one row has the whole weight, it has no deviation, and stays as it is.
     """
-    centred = advantages - (shares * advantages).sum()
-    scaled = centred / ((shares * centred.square()).sum().sqrt() + 1e-8)
-    return torch.where(shares.amax() < 1, scaled, advantages)
+    centred = advantages - (shares * advantages).sum(-1, keepdim=True)
+    scaled = centred / ((shares * centred.square()).sum(-1, keepdim=True).sqrt() + 1e-8)
+    return torch.where(shares.amax(-1, keepdim=True) < 1, scaled, advantages)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from trainers.adam import Adam
 from trainers.trainer import Array
 
 _PREFIX = "optimizer."
@@ -23,7 +24,7 @@ def leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
 
-def adam_arrays(optimizer: torch.optim.Adam, parameters: Mapping[str, Tensor]) -> dict[str, Array]:
+def adam_arrays(optimizer: torch.optim.Adam | Adam, parameters: Mapping[str, Tensor]) -> dict[str, Array]:
     """The moments of ``parameters``, as ``optimizer.<parameter>.<moment>``."""
     return {
         f"{_PREFIX}{name}.{moment}": to_array(tensor)
@@ -33,7 +34,7 @@ def adam_arrays(optimizer: torch.optim.Adam, parameters: Mapping[str, Tensor]) -
 
 
 def restore_adam(
-    optimizer: torch.optim.Adam, parameters: Mapping[str, Tensor], arrays: Mapping[str, Array]
+    optimizer: torch.optim.Adam | Adam, parameters: Mapping[str, Tensor], arrays: Mapping[str, Array]
 ) -> None:
     """Set the moments that :func:`adam_arrays` gave; a parameter that has none there begins anew."""
     optimizer.state.clear()

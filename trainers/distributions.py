@@ -22,12 +22,22 @@ class Categorical(NamedTuple):
     """[..., sum of sizes], those of all choices in one row."""
     sizes: list[int]
 
-    def sample(self, generator: torch.Generator | None) -> Tensor:
+    @staticmethod
+    def noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What :meth:`moved_by` needs, of the shape of ``like``: −log of Exp(1), Gumbel's distribution."""
+        return torch.empty_like(like).exponential_(generator=generator).log_().neg_()
+
+    def moved_by(self, noise: Tensor) -> Tensor:
+        """The actions drawn that ``noise`` [..., sum of sizes] gives."""
         # argmax of p / Exp(1) draws from p, without a Python loop or a host round trip.
-        noise = torch.empty_like(self.logits).exponential_(generator=generator)
-        return Categorical(self.logits - noise.log(), self.sizes).mode()
+        return Categorical(self.logits + noise, self.sizes).mode()
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        return self.moved_by(self.noise(self.logits, generator))
 
     def mode(self) -> Tensor:
+        if len(self.sizes) == 1:
+            return self.logits.argmax(-1, keepdim=True)
         return torch.stack([logits.argmax(-1) for logits in torch.split(self.logits, self.sizes, -1)], -1)
 
     def evaluate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,8 +67,17 @@ class Gaussian(NamedTuple):
     log_std: Tensor
     """[size], or anything that broadcasts against ``mean``."""
 
+    @staticmethod
+    def noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What :meth:`moved_by` needs, of the shape of ``like``: standard normal."""
+        return torch.empty_like(like).normal_(generator=generator)
+
+    def moved_by(self, noise: Tensor) -> Tensor:
+        """The actions drawn that ``noise`` [..., size] gives."""
+        return self.mean + noise * self.log_std.exp()
+
     def sample(self, generator: torch.Generator | None) -> Tensor:
-        return self.mean + torch.empty_like(self.mean).normal_(generator=generator) * self.log_std.exp()
+        return self.moved_by(self.noise(self.mean, generator))
 
     def mode(self) -> Tensor:
         return self.mean

@@ -25,17 +25,24 @@ class Perceptrons:
     """N networks of :class:`~torch.nn.Linear` layers with :class:`Tanh` between them, as one batch.
 
     They have the same inputs and hidden sizes; outputs may differ, and are padded with zeros to the widest.
-    Parameters stay those of the networks, and are read anew in each :meth:`forward`. To be used under
+    The networks' parameters become views of one tensor, and their ``grad`` of another. To be used under
     ``torch.no_grad()``.
     """
 
+    parameters: Tensor
+    """All weights and biases, one after the other and with zeros between, [any]."""
     gradient: Tensor
-    """All that :meth:`backward` found, one after the other and with zeros between, [any]."""
+    """Theirs, of the same shape: the ``grad`` of ``parameters``."""
 
     def __init__(self, *networks: nn.Sequential) -> None:
         linear = ([layer for layer in network if isinstance(layer, nn.Linear)] for network in networks)
-        self._layers = [_Layers(layers) for layers in zip(*linear, strict=True)]
-        self._minus_one = torch.tensor(-1.0)
+        depths = list(zip(*linear, strict=True))
+        sizes = [_Layers.numel(layers) for layers in depths]
+        self.parameters = depths[0][0].weight.detach().new_zeros(sum(sizes))
+        self.gradient = self.parameters.grad = torch.zeros_like(self.parameters)
+        parts = (torch.split_with_sizes(whole, sizes) for whole in (self.parameters, self.gradient))
+        self._layers = [_Layers(*each) for each in zip(depths, *parts, strict=True)]
+        self._minus_one = self.parameters.new_tensor(-1)
         self._values: list[Tensor] = []
         self._gradients: list[Tensor] = []
 
@@ -49,7 +56,6 @@ class Perceptrons:
         self._allocate(inputs)
         self._values[0] = inputs.expand(len(self._values[1]), *inputs.shape)
         for layers, (x, output) in zip(self._layers, pairwise(self._values), strict=True):
-            layers.read()
             # The factor 2 of σ(2x) costs nothing in the product.
             factor = 1 if layers is self._layers[-1] else 2
             torch.baddbmm(layers.bias, x, layers.weight.mT, beta=factor, alpha=factor, out=output)
@@ -61,11 +67,11 @@ class Perceptrons:
         """The outputs [B, out] of one of the networks, counted from 0; a tensor of its own."""
         output = inputs
         for layers in self._layers:
-            weight, bias = layers.parameters[number]
+            turned_weight, bias = layers.each[number]
             factor = 1 if layers is self._layers[-1] else 2
-            output = torch.addmm(bias, output, weight.mT, beta=factor, alpha=factor)
+            output = torch.addmm(bias, output, turned_weight, beta=factor, alpha=factor)
             if factor == 2:
-                output.sigmoid_().mul_(2).sub_(1)
+                torch.add(self._minus_one, output.sigmoid_(), alpha=2, out=output)
         return output
 
     def backward(self, gradients: Tensor) -> None:
@@ -83,13 +89,8 @@ class Perceptrons:
 
     def _allocate(self, inputs: Tensor) -> None:
         """Tensors for as many rows as ``inputs`` has, unless those of the last call will do."""
-        if self._values and inputs.dtype == self._minus_one.dtype and len(inputs) == self._values[1].shape[1]:
+        if self._values and len(inputs) == self._values[1].shape[1]:
             return
-        self._minus_one = inputs.new_tensor(-1)
-        self.gradient = inputs.new_zeros(sum(layers.numel for layers in self._layers))
-        parts = torch.split_with_sizes(self.gradient, [layers.numel for layers in self._layers])
-        for layers, part in zip(self._layers, parts, strict=True):
-            layers.allocate(part)
         outputs = [inputs.new_empty(len(layers.bias), len(inputs), layers.outputs) for layers in self._layers]
         self._values = [inputs, *outputs]
         self._gradients = [torch.empty_like(tensor) for tensor in self._values[:-1]]
@@ -102,36 +103,42 @@ class _Layers:
     """[N, out, in]"""
     bias: Tensor
     """[N, 1, out]"""
+    each: list[tuple[Tensor, Tensor]]
+    """The weight [in, out] and bias [out] of each network."""
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        self._layers = layers
-        self.parameters = [(layer.weight, layer.bias) for layer in layers]
-        self.inputs, self.outputs = layers[0].in_features, max(layer.out_features for layer in layers)
-        self.numel = len(layers) * self.outputs * (self.inputs + 1)
-
-    def allocate(self, gradient: Tensor) -> None:
-        """Stacks of the parameters, and of their gradients within ``gradient`` [numel]."""
-        count, outputs, inputs = len(self._layers), self.outputs, self.inputs
-        self.weight = gradient.new_zeros(count, outputs, inputs)
-        self.bias = gradient.new_zeros(count, 1, outputs)
-        of_weight, of_bias = torch.split_with_sizes(gradient, [self.weight.numel(), self.bias.numel()])
-        self._weight_gradient, self._bias_gradient = (
-            of_weight.view_as(self.weight),
-            of_bias.view_as(self.bias),
+    def __init__(self, layers: Sequence[nn.Linear], whole: Tensor, gradient: Tensor) -> None:
+        """Move the parameters to ``whole``, and their gradients to ``gradient``, both [numel]."""
+        count, inputs, self.outputs = len(layers), layers[0].in_features, self.widest(layers)
+        sizes = [count * self.outputs * inputs, count * self.outputs]
+        self.weight, self._weight_gradient = (
+            torch.split_with_sizes(tensor, sizes)[0].view(count, self.outputs, inputs)
+            for tensor in (whole, gradient)
         )
-        self._turned = gradient.new_empty(count, inputs, outputs) if inputs < outputs else None
-        self._parts = []
-        for number, layer in enumerate(self._layers):
+        self.bias, self._bias_gradient = (
+            torch.split_with_sizes(tensor, sizes)[1].view(count, 1, self.outputs)
+            for tensor in (whole, gradient)
+        )
+        self._turned = gradient.new_empty(count, inputs, self.outputs) if inputs < self.outputs else None
+        self.each = []
+        self._parameters: list[tuple[Tensor, Tensor]] = []
+        for number, layer in enumerate(layers):
             own = slice(layer.out_features)
-            self._parts += [
-                (layer.weight, self.weight[number, own], self._weight_gradient[number, own]),
-                (layer.bias, self.bias[number, 0, own], self._bias_gradient[number, 0, own]),
-            ]
+            self._move(layer.weight, self.weight[number, own], self._weight_gradient[number, own])
+            self._move(layer.bias, self.bias[number, 0, own], self._bias_gradient[number, 0, own])
+            self.each.append((layer.weight.detach().mT, layer.bias.detach()))
 
-    def read(self) -> None:
-        """Take over the layers' parameters as they are now."""
-        for parameter, part, _ in self._parts:
-            part.copy_(parameter)
+    @staticmethod
+    def widest(layers: Sequence[nn.Linear]) -> int:
+        return max(layer.out_features for layer in layers)
+
+    @classmethod
+    def numel(cls, layers: Sequence[nn.Linear]) -> int:
+        """Weights and biases of ``layers``, padded."""
+        return len(layers) * cls.widest(layers) * (layers[0].in_features + 1)
+
+    def _move(self, parameter: Tensor, to: Tensor, gradient: Tensor) -> None:
+        parameter.data = to.copy_(parameter.detach())
+        self._parameters.append((parameter, gradient))
 
     def differentiate(self, x: Tensor, gradients: Tensor) -> None:
         """Set ``grad`` of the parameters, for inputs ``x`` and the ``gradients`` at the outputs."""
@@ -141,5 +148,5 @@ class _Layers:
             # Many rows by few columns take MKL four times as long as few rows by many columns.
             self._weight_gradient.copy_(torch.bmm(x.mT, gradients, out=self._turned).mT)
         torch.sum(gradients, 1, keepdim=True, out=self._bias_gradient)
-        for parameter, _, part in self._parts:
-            parameter.grad = part
+        for parameter, gradient in self._parameters:
+            parameter.grad = gradient

@@ -47,6 +47,15 @@ class CategoricalHead(nn.Module):
     def sample(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
         return self.distribution(outputs).sample(generator)
 
+    def noise(self, count: int, rows: int, generator: torch.Generator) -> Tensor:
+        """What ``count`` times :meth:`moved_by` for ``rows`` rows needs, [count, rows, outputs]."""
+        like = torch.empty(count, rows, self.outputs, device=generator.device)
+        return Categorical.noise(like, generator)
+
+    def moved_by(self, outputs: Tensor, noise: Tensor) -> Tensor:
+        """The actions drawn that ``noise``, of the shape of ``outputs``, gives."""
+        return self.distribution(outputs).moved_by(noise)
+
     def mode(self, outputs: Tensor) -> Tensor:
         return self.distribution(outputs).mode()
 
@@ -80,6 +89,15 @@ class GaussianHead(nn.Module):
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
         return self.distribution(outputs).sample(generator)
+
+    def noise(self, count: int, rows: int, generator: torch.Generator) -> Tensor:
+        """What ``count`` times :meth:`moved_by` for ``rows`` rows needs, [count, rows, outputs]."""
+        like = torch.empty(count, rows, self.outputs, device=generator.device)
+        return Gaussian.noise(like, generator)
+
+    def moved_by(self, outputs: Tensor, noise: Tensor) -> Tensor:
+        """The actions drawn that ``noise``, of the shape of ``outputs``, gives."""
+        return self.distribution(outputs).moved_by(noise)
 
     def mode(self, outputs: Tensor) -> Tensor:
         return outputs
@@ -146,6 +164,12 @@ class Policy(nn.Module):
         self.perceptrons = Perceptrons(self.actor, self.critic) if self._stackable and on_cpu else None
         """Actor and critic with their gradient written out, where that pays: tanh networks on a CPU."""
 
+    def wholes(self) -> list[Tensor]:
+        """Few tensors that hold all parameters, which are views of them, as their ``grad`` do theirs."""
+        if self.perceptrons is None:
+            return list(self.parameters())
+        return [self.perceptrons.parameters, *self.head.parameters()]
+
     @property
     def stored_dtype(self) -> torch.dtype:
         """What observations are kept as: bytes stay bytes, anything else becomes float32."""
@@ -155,13 +179,17 @@ class Policy(nn.Module):
         """Draw an action for each observation."""
         return self.head.sample(self._actor_outputs(observations), generator)
 
+    def act_by(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """The actions drawn that ``noise`` gives, a part of what ``head.noise`` drew ahead."""
+        return self.head.moved_by(self._actor_outputs(observations), noise)
+
     def greedy(self, observations: Tensor) -> Tensor:
         """The most probable action for each observation; for Box actions the mean."""
         return self.head.mode(self._actor_outputs(observations))
 
     def value(self, observations: Tensor) -> Tensor:
         """V(s) for each observation, [B]."""
-        inputs = self._inputs(observations)
+        inputs = self.inputs(observations)
         if torch.is_grad_enabled() or self.perceptrons is None:
             value: Tensor = self.critic(inputs)
         else:
@@ -170,7 +198,7 @@ class Policy(nn.Module):
 
     def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability of ``actions``, entropy and value, each [B], with their gradients."""
-        inputs = self._inputs(observations)
+        inputs = self.inputs(observations)
         if torch.is_grad_enabled() or self.perceptrons is None:
             outputs, values = self.actor(inputs), self.critic(inputs).squeeze(-1)
         else:
@@ -179,24 +207,25 @@ class Policy(nn.Module):
         log_prob, entropy = self.head.evaluate(outputs, actions)
         return log_prob, entropy, values
 
-    def normalizer_rows(self, observations: Tensor) -> Tensor:
-        """``observations`` [B, *shape] as ``normalizer.update`` takes them, [B, size]."""
-        return observations.reshape(-1, self.observation.size)
-
-    def _actor_outputs(self, observations: Tensor) -> Tensor:
-        inputs = self._inputs(observations)
-        if torch.is_grad_enabled() or self.perceptrons is None:
-            outputs: Tensor = self.actor(inputs)
-            return outputs
-        return self.perceptrons.forward_of(_ACTOR, inputs)
-
-    def _inputs(self, observations: Tensor) -> Tensor:
+    def inputs(self, observations: Tensor) -> Tensor:
+        """What actor and critic see of ``observations``, [B, in]."""
         if self.features is not None:
             features: Tensor = self.features(observations)
             return features
         rows = self.normalizer_rows(observations)
         rows = rows if rows.is_floating_point() else rows.float()
         return self.normalizer(rows) if self.normalizer is not None else rows
+
+    def normalizer_rows(self, observations: Tensor) -> Tensor:
+        """``observations`` [B, *shape] as ``normalizer.update`` takes them, [B, size]."""
+        return observations.reshape(-1, self.observation.size)
+
+    def _actor_outputs(self, observations: Tensor) -> Tensor:
+        inputs = self.inputs(observations)
+        if torch.is_grad_enabled() or self.perceptrons is None:
+            outputs: Tensor = self.actor(inputs)
+            return outputs
+        return self.perceptrons.forward_of(_ACTOR, inputs)
 
 
 class _Images(nn.Module):

@@ -41,7 +41,7 @@ from trainers.evaluation import Evaluator
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.normalizers import RewardNormalizer
 from trainers.policies import Policy
-from trainers.ppo_gradients import backward
+from trainers.ppo_gradients import gradients_by_hand
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.rollout import EPISODES_REPORTED, Collector, Rollout
 from trainers.settings import LinearSchedule, LiveSettings
@@ -92,8 +92,10 @@ class PPO:
                 generator=torch_generator(setup.seed, "initialisation"),
             ).to(self.device)
             self.reward_normalizer = RewardNormalizer(h.num_envs) if h.normalize_rewards else None
-            self._parameters = list(self.policy.parameters())
-            self.optimizer = Adam(self._parameters, h.learning_rate, _ADAM_EPSILON)
+            self._wholes = self.policy.wholes()
+            self.optimizer = Adam(
+                list(self.policy.parameters()), self._wholes, h.learning_rate, _ADAM_EPSILON
+            )
             self.generators = {
                 "actions": torch.Generator(self.device).manual_seed(seed_for(setup.seed, "actions")),
                 "minibatches": torch_generator(setup.seed, "minibatches"),
@@ -113,8 +115,7 @@ class PPO:
         began = perf_counter()
         self.settings.advance(self._steps)
         h = self.settings.values
-        for group in self.optimizer.param_groups:
-            group["lr"] = h.learning_rate
+        self.optimizer.learning_rate = h.learning_rate
 
         rollout = self.collector.collect(self.generators["actions"])
         self._iteration += 1
@@ -184,7 +185,7 @@ class PPO:
             if h.target_kl is not None and measured["approx_kl"] > 1.5 * h.target_kl:
                 break
             if h.max_grad_norm is not None and measured["grad_norm"] > h.max_grad_norm:
-                for gradient in (parameter.grad for parameter in self._parameters):
+                for gradient in (whole.grad for whole in self._wholes):
                     if gradient is not None:
                         gradient.mul_(h.max_grad_norm / measured["grad_norm"])
             self.optimizer.update()
@@ -193,19 +194,24 @@ class PPO:
         return means, fault
 
     def _minibatches(self, batch: Minibatch) -> Iterator[tuple[int, int, Minibatch]]:
-        """Epoch and number, from 1, and rows of each minibatch; every epoch shuffles anew.
+        """Epoch and number, from 1, and :func:`weighed` rows of each minibatch; every epoch shuffles anew.
 
         A minibatch in which no row counts is left out: it would move the weights by Adam's momentum alone.
         """
         h = self.settings.values
-        weights = batch.weights.cpu()
+        counted, size = batch.weights.cpu().numpy() > 0, h.minibatch_size
+        numbers = torch.stack(batch[2:])
         for epoch in range(1, h.epochs + 1):
-            order = torch.randperm(len(weights), generator=self.generators["minibatches"])
-            counts = weights[order].reshape(-1, h.minibatch_size).any(1).tolist()
-            parts = order.to(self.device).reshape(-1, h.minibatch_size)
-            for number, chosen in enumerate(parts.unbind(), start=1):
-                if counts[number - 1]:
-                    yield epoch, number, Minibatch(*(rows.index_select(0, chosen) for rows in batch))
+            order = torch.randperm(len(counted), generator=self.generators["minibatches"])
+            counts = counted[order.numpy()].reshape(-1, size).any(1)
+            order = order.to(self.device)
+            # All at once, but for observations: images need no more memory than a minibatch's.
+            actions = batch.actions.index_select(0, order).view(-1, size, *batch.actions.shape[1:])
+            others = numbers.index_select(1, order).view(len(numbers), -1, size)
+            rows = zip(*weighed(Minibatch(order.view(-1, size), actions, *others), h), strict=True)
+            for number, (own, *rest) in enumerate(rows):
+                if counts[number]:
+                    yield epoch, number + 1, Minibatch(batch.observations.index_select(0, own), *rest)
 
     def _evaluator(self, episodes: int) -> Evaluator:
         if self._evaluations is None or self._evaluations.episodes != episodes:
@@ -328,27 +334,25 @@ def ppo_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[T
 
 
 def weighed(batch: Minibatch, h: PPOHyperparameters) -> Minibatch:
-    """``batch`` with weights that sum to 1, or all 0, and advantages as the loss takes them."""
-    shares = batch.weights / batch.weights.sum().clamp(min=1)
+    """``batch``, or several [M, B, …], with weights that sum to 1, or all 0, and advantages as the loss
+    takes them.
+    """
+    shares = batch.weights / batch.weights.sum(-1, keepdim=True).clamp(min=1)
     advantages = normalized(batch.advantages, shares) if h.normalize_advantages else batch.advantages
     return batch._replace(weights=shares, advantages=advantages)
 
 
 def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Tensor:
-    """Set every parameter's ``grad`` to that of the loss on ``batch``; returns ``_MEASURED``, one tensor.
+    """Set every parameter's ``grad`` to that of the loss on a :func:`weighed` minibatch.
 
-    One tensor, so that reading it costs one transfer from the device.
+    Returns ``_MEASURED``: one tensor, so that reading it costs one transfer from the device.
     """
-    batch = weighed(batch, h)
-    if policy.perceptrons is None:
-        policy.zero_grad(set_to_none=True)
-        loss, measured = ppo_loss(policy, batch, h)
-        torch.autograd.backward(loss)
-        found = [p.grad for p in policy.parameters() if p.grad is not None]
-    else:
-        with torch.no_grad():
-            _, measured = ppo_loss(policy, batch, h)
-            found = backward(policy, policy.perceptrons, batch, h)
+    if policy.perceptrons is not None:
+        return gradients_by_hand(policy, policy.perceptrons, batch, h)
+    policy.zero_grad(set_to_none=True)
+    loss, measured = ppo_loss(policy, batch, h)
+    torch.autograd.backward(loss)
+    found = [p.grad for p in policy.parameters() if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in found]))
     return torch.cat((measured, norm[None]))
 

@@ -57,6 +57,8 @@ class Collector:
         self.actions = torch.zeros(steps, count, *policy.head.shape, dtype=policy.head.dtype, device=device)
         # The way to the device: one copy a step, from page-locked memory where that makes it faster.
         self.arrived = torch.zeros(count, *shape, dtype=policy.stored_dtype, pin_memory=device.type == "cuda")
+        self._arrived_array = self.arrived.numpy()
+        self._rows, self._actions_rows = self.observations.unbind(), self.actions.unbind()
         self.rewards = np.zeros((steps, count))
         self.terminated = np.zeros((steps, count), np.float32)
         self.done = np.zeros((steps, count), np.float32)
@@ -67,24 +69,26 @@ class Collector:
     @torch.no_grad()
     def collect(self, generator: torch.Generator) -> Rollout:
         """Act for the rollout's length. Raises what the environments raise."""
-        self.episodes.ended_now.clear()
-        latest = self.environments.latest
-        for t in range(len(self.rewards)):
-            self.weights[t] = ~(latest.terminated | latest.truncated)
-            actions = self.policy.act(self._observe(t, latest.observations), generator)
-            self.actions[t] = actions
+        latest, steps = self.environments.latest, len(self.rewards)
+        self.weights[0] = ~(latest.terminated | latest.truncated)
+        # All at once: on the way every small draw would cost as much.
+        noise = self.policy.head.noise(steps, self.environments.num_envs, generator).unbind()
+        for t in range(steps):
+            actions = self.policy.act_by(self._observe(t, latest.observations), noise[t])
+            self._actions_rows[t].copy_(actions)
             latest = self.environments.step(self.policy.head.shaped(actions))
-            ended = latest.terminated | latest.truncated
-            self.rewards[t], self.terminated[t], self.done[t] = latest.rewards, latest.terminated, ended
-            self.episodes.add(latest.rewards, self.weights[t], ended)
-        self._observe(len(self.rewards), latest.observations)
+            self.rewards[t], self.terminated[t] = latest.rewards, latest.terminated
+            np.logical_or(latest.terminated, latest.truncated, out=self.done[t], casting="unsafe")
+        self.weights[1:] = 1 - self.done[:-1]
+        self.episodes.add(self.rewards, self.weights, self.done)
+        self._observe(steps, latest.observations)
         return Rollout(
             self.observations, self.actions, self.rewards, self.terminated, self.done, self.weights
         )
 
     def _observe(self, t: int, observations: Array) -> Tensor:
-        self.arrived.numpy()[...] = observations
-        return self.observations[t].copy_(self.arrived, non_blocking=True)
+        self._arrived_array[...] = observations
+        return self._rows[t].copy_(self.arrived, non_blocking=True)
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Where environments and running episodes stand, as arrays and JSON values."""
@@ -123,17 +127,24 @@ class Episodes:
         self.count = 0
         self.ended_now: list[float] = []
 
-    def add(self, rewards: Array, weights: Array, ended: Array) -> None:
-        """Take in one step of every environment; rows of weight 0 have reward 0 and no length."""
-        self.returns += rewards
-        self.lengths += weights
-        if ended.any():
+    def add(self, rewards: Array, weights: Array, done: Array) -> None:
+        """Take in a rollout, all [T, N]; rows of weight 0 have reward 0 and no length."""
+        self.ended_now.clear()
+        began = 0
+        for t in np.flatnonzero(done.any(1)).tolist():
+            self._sum(rewards[began : t + 1], weights[began : t + 1])
+            ended, began = done[t] > 0, t + 1
             self.last_returns.extend(self.returns[ended].tolist())
             self.last_lengths.extend(self.lengths[ended].tolist())
             self.ended_now.extend(self.returns[ended].tolist())
             self.count += int(ended.sum())
             self.returns[ended] = 0
             self.lengths[ended] = 0
+        self._sum(rewards[began:], weights[began:])
+
+    def _sum(self, rewards: Array, weights: Array) -> None:
+        self.returns += rewards.sum(0)
+        self.lengths += weights.sum(0)
 
     @property
     def mean(self) -> float | None:

@@ -17,8 +17,8 @@ from trainers.linear_baseline import fitted_values
 from trainers.meta_policies import MetaPolicy
 
 _CHECKED_EVERY = 10
-_ROUNDING = 1e-12
-"""Of a square of float32 numbers, relative."""
+_ROUNDING = 1e-10
+"""Of a mean square of float32 numbers, relative."""
 
 
 class Generators(NamedTuple):
@@ -149,7 +149,7 @@ def _advantages(
         rewards, torch.cat((values, nothing)), done, done, gamma, gae_lambda
     ).transpose(0, 1)
     in_rows = torch.vmap(normalized)(advantages.flatten(1), shares.flatten(1)).view_as(advantages)
-    return in_rows, _explained(returns.double(), values, weights.double())
+    return in_rows, _explained(returns, values, weights)
 
 
 def _explained(returns: Tensor, values: Tensor, shares: Tensor) -> Tensor:

@@ -88,6 +88,8 @@ class MetarlApp(App[None]):
         self.gave_up: Starting | None = None
         self._new = run if is_new else None
         self._launches: dict[RunFolder, Starting] = {}
+        self._forks: dict[RunFolder, RunFolder] = {}
+        """Forks on their way, and what they were forked from."""
         self._start = start or _start
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -165,6 +167,7 @@ class MetarlApp(App[None]):
         except RunError:
             shutil.rmtree(made.path, ignore_errors=True)
             raise
+        self._forks[made] = folder
         self.open_run(made, replay=False)
 
     def _start_new(self, folder: RunFolder) -> None:
@@ -178,6 +181,7 @@ class MetarlApp(App[None]):
             try:
                 if launch.check() == "started":
                     del self._launches[folder]
+                    self._forks.pop(folder, None)
                     self._new = None if folder == self._new else self._new
                     self._say(folder, "", colours.DIM)
             except RunError as error:
@@ -185,8 +189,21 @@ class MetarlApp(App[None]):
                 if folder == self._new:
                     self.gave_up = launch
                     self._refused(str(error))
+                elif parent := self._forks.pop(folder, None):
+                    self.run_worker(self._take_back(folder, parent, launch, str(error)))
                 else:
                     self._say(folder, f"not started: {error}", colours.BROKEN)
+
+    async def _take_back(self, fork: RunFolder, parent: RunFolder, launch: Starting, why: str) -> None:
+        """Remove a fork that could not start; from its screen go back to its parent's, which says why."""
+        await asyncio.to_thread(launch.end)
+        shown = next(
+            (one for one in self.screen_stack if isinstance(one, RunScreen) and one.folder == fork), None
+        )
+        while shown in self.screen_stack:
+            await self.pop_screen()
+        await asyncio.to_thread(shutil.rmtree, fork.path, ignore_errors=True)
+        self._say(parent, f"not forked: {why}", colours.BROKEN)
 
     def _refused(self, why: str) -> None:
         """A new run that can't start ends the screen; one that is started again stays to be looked at."""

@@ -11,6 +11,7 @@ from metarl_tui.runs import summary as summaries
 from metarl_tui.runs.files import shown
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.liveness import Observer
+from metarl_tui.runs.parents import parent_in_short
 
 _ENDED = ("failed", "stopped", "finished")
 _BLOCKS = "▁▂▃▄▅▆▇"  # never a full one, so that rows do not touch
@@ -64,7 +65,6 @@ class Catalogue:
             state, why, iteration = standing.state, standing.why, max(standing.iteration, iteration)
         if state in _ENDED:
             self.observers.pop(folder, None)
-        parent = config.parent or {}
         return Entry(
             title=config.name or folder.short_id,
             trainer=config.trainer,
@@ -81,7 +81,7 @@ class Catalogue:
             points=tuple(summary.sparkline),
             created=config.created,
             seed=config.setup.get("seed"),
-            parent=f"{str(parent['run']).rpartition('-')[2]}@{parent['iteration']}" if parent else "",
+            parent=parent_in_short(config.parent),
         )
 
 

@@ -20,11 +20,11 @@ from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.runs.liveness import Observer, Standing
+from metarl_tui.runs.parents import name_and_parent
 from metarl_tui.runs.requests import Request, pending
 from metarl_tui.tape import Tape
-from metarl_tui.tape_reading import blank_tape
+from metarl_tui.tape_reading import SLICE_BYTES, blank_tape
 
-SLICE_BYTES = 1 << 20
 _LOOK_SECONDS = 1.0
 _RECENT_ROWS = 24
 _DOUBT = 0.02
@@ -151,7 +151,7 @@ class Follower:
         return Moment(
             trainer=config.trainer,
             subject=config.subject,
-            title=config.name,
+            title=name_and_parent(config.name, config.parent),
             seed=seed if isinstance(seed, int) else None,
             state=state,
             why=self.standing.why

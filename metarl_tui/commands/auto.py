@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,18 @@ from metarl_tui.commands.common import command_line, say
 from metarl_tui.commands.control import OVER
 from metarl_tui.commands.resume import wait_until_left
 from metarl_tui.commands.starting import Where, begin
+from metarl_tui.runs.files import make_folder, reason, shown
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunBusy, RunConfig, RunError, RunFolder
-from metarl_tui.runs.liveness import observe
+from metarl_tui.runs.liveness import Standing, observe
+from metarl_tui.runs.lock import take
 from metarl_tui.runs.options import RunOptions
 from trainers.declarations import InvalidValue, as_json, make_settings
 from trainers.hyperparameters import TRAINERS
 
 FINISHED = ("finished",)
+_BEGINNING = ".beginning.lock"
+_LONGEST_BEGINNING = 30.0
 
 
 def go_on_or_begin(config: RunConfig, where: Where) -> int:
@@ -28,11 +35,13 @@ def go_on_or_begin(config: RunConfig, where: Where) -> int:
     """
     found = newest_like(where.runs_dir, config)
     if found is None:
-        return begin(RunFolder.create(where.runs_dir, config), where)
-    standing = observe(found)
-    if standing.state in OVER:
-        wait_until_left(found)
-        standing = replace(standing, alive=False)
+        with beginning(where.runs_dir):
+            found = newest_like(where.runs_dir, config)
+            made = None if found else RunFolder.create(where.runs_dir, config)
+        if made is not None:
+            return begin(made, where)
+    assert found is not None
+    standing = standing_of(found)
     if standing.state in FINISHED:
         say(f"run {found.short_id} is finished{f' ({standing.why})' if standing.why else ''}", err=True)
         return 0
@@ -45,6 +54,41 @@ def go_on_or_begin(config: RunConfig, where: Where) -> int:
     return begin(found, where, is_new=False)
 
 
+def standing_of(found: RunFolder) -> Standing:
+    """How a run that was there already stands: ``alive``, where it is trained or another has just begun it.
+
+    One that has ended is given the time to leave.
+    """
+    standing = observe(found)
+    if standing.state in OVER:
+        wait_until_left(found)
+        return replace(standing, alive=False)
+    return replace(standing, alive=standing.alive or standing.state == "starting")
+
+
+@contextmanager
+def beginning(runs_dir: Path) -> Iterator[None]:
+    """Held from the look whether a run is there until it is made: of two that look, one makes it.
+
+    Raises :class:`RunError` where the folder can't be written, or another holds this for long.
+    """
+    try:
+        make_folder(runs_dir)
+    except OSError as error:
+        raise RunError(f"runs folder {shown(runs_dir)}: {reason(error)}") from error
+    end = time.monotonic() + _LONGEST_BEGINNING
+    while True:
+        try:
+            lock = take(runs_dir / _BEGINNING, lambda: f"another process is making runs in {shown(runs_dir)}")
+            break
+        except RunBusy:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+    with lock:
+        yield
+
+
 def newest_like(runs_dir: Path, config: RunConfig) -> RunFolder | None:
     """The newest run that was begun with the same trainer, settings, planned changes, name and group.
 
@@ -54,7 +98,9 @@ def newest_like(runs_dir: Path, config: RunConfig) -> RunFolder | None:
     for folder in list_runs(runs_dir):
         try:
             if folder.config.trainer == config.trainer and _identity(folder.config) == wanted:
-                return RunFolder(folder.path, trusted=config.trusted)
+                if config.trusted:  # the same code was named on the command line
+                    folder.trust()
+                return folder
         except (RunError, InvalidValue):  # unreadable, or of another version
             continue
     return None

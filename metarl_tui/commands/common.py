@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,11 +162,6 @@ def parse_changes(pairs: Iterable[str], *settings: object) -> dict[str, Value]:
             raise CommandError(f"{pair}: must be NAME=VALUE, as in clip_epsilon=0.1")
         changes[name] = declaration_of(known, name).parse(text)
     return check_run_changes(changes, *settings)
-
-
-def in_json(values: Mapping[str, Value]) -> dict[str, Any]:
-    """Checked values as JSON holds them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def command_line(*words: str) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from metarl_tui.changes import in_json
 from metarl_tui.commands.common import (
     Function,
     command_line,
     hint,
-    in_json,
     parse_changes,
     run_argument,
     runs_dir_option,
@@ -129,6 +129,8 @@ def _how_long(folder: RunFolder) -> str:
 
 def _why_over(folder: RunFolder, standing: Standing, changes: Mapping[str, Value]) -> str:
     why = f" ({standing.why})" if standing.why else ""
+    if standing.state == "unknown":
+        return f"nobody answers: run {folder.short_id} is unknown{why}; the request was withdrawn"
     words = [f"{name}={format_value(value)}" for name, value in changes.items()]
     restart = command_line("resume", folder.short_id, *words)
     return f"run {folder.short_id} is {standing.state}{why}; {restart} goes on with it"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +21,7 @@ from metarl_tui.commands.common import (
     say,
 )
 from metarl_tui.commands.evaluations import EVALUATIONS, Evaluation
-from metarl_tui.commands.groups import numbers_in, statistics_lines
+from metarl_tui.commands.statistics_table import numbers_in, statistics_lines
 from metarl_tui.commands.trust import settle_trust, trust_option
 from metarl_tui.runs.checkpoints import listed
 from metarl_tui.runs.folder import RunError, RunFolder
@@ -59,19 +60,23 @@ def evaluate(reference: str, at: int | None, json: bool, trust: bool, runs_dir: 
     same with PPO and trajectories; its baselines take about as long as the run did.
     """
     runs, is_group = find_runs(runs_dir, reference)
-    results = []
+    results, left_out = [], []
     for folder in runs:
         evaluation, options = _chosen(folder, asked)
-        if at is not None:
-            _say_which(folder, at)
         settle_trust(folder, trust)
-        from metarl_tui.worker.evaluate import evaluate_checkpoint
-
-        with _progress() as progress:
-            results.append(evaluate_checkpoint(folder, options, at, progress))
+        try:
+            results.append(_evaluated(folder, options, at))
+        except RunError as error:
+            if not is_group:
+                raise
+            left_out.append({"run": folder.id, "why": str(error)})
+            say(f"{folder.short_id} is left out: {error}", err=True)
+    if not results:
+        raise RunError(f"no run of {clean(reference, 80)} can be evaluated")
     over = over_runs(dict(numbers_in(result)) for result in results)
     if json:
-        page = {"group": reference, "runs": results, "over_runs": over} if is_group else results[0]
+        of_group = {"group": reference, "runs": results, "left_out": left_out, "over_runs": over}
+        page = of_group if is_group else results[0]
         sys.stdout.write(json_text(page) + "\n")
         return 0
     for line in statistics_lines(reference, over) if is_group else evaluation.lines(results[0]):
@@ -104,6 +109,16 @@ def _chosen(folder: RunFolder, asked: Mapping[str, Value]) -> tuple[Evaluation, 
         for option in EVALUATIONS[trainer].options
     }
     return EVALUATIONS[trainer], options
+
+
+def _evaluated(folder: RunFolder, options: dict[str, Value], at: int | None) -> dict[str, Any]:
+    """Raises :class:`RunError` where there is no such checkpoint, or it can't be evaluated."""
+    if at is not None:
+        _say_which(folder, at)
+    from metarl_tui.worker.evaluate import evaluate_checkpoint
+
+    with _progress() as progress:
+        return evaluate_checkpoint(folder, options, at, progress)
 
 
 @contextmanager

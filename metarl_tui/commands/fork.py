@@ -69,13 +69,14 @@ def fork(
     values = parse_fork_changes(changes, folder)
     where = Where(runs_dir, screen, no_ui, json, detach)
     where.check("fork", folder.short_id, *changes, "--no-ui")
+    from metarl_tui.worker.fork import plan_fork
+
+    plan = plan_fork(folder, at, values, name=check_name(name or ""))
     standing = observe(folder)
     if standing.state == "finished" and (at is None or at >= standing.iteration):
         check_more_to_do(folder, standing, values, "fork")
     settle_trust(folder, trust)
-    from metarl_tui.worker.fork import make_fork
-
-    made = make_fork(folder, runs_dir, at, values, name=check_name(name or ""))
+    made = plan.make(runs_dir)
     for line in made.damaged:
         say(line, err=True)
     return begin(made.folder, where)

@@ -16,6 +16,7 @@ from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.liveness import Observer, Standing
+from metarl_tui.runs.parents import name_and_parent
 from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.statistics import over_runs
 from metarl_tui.text import clean, short_number
@@ -78,7 +79,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         row["id"].rpartition("-")[2], row["state"], row["trainer"], row["subject"],
         str(row["iteration"]), best, age(row["created"]),
     ]  # fmt: skip
-    return [*(clean(cell, _WIDEST) for cell in shown), row["name"]]
+    return [*(clean(cell, _WIDEST) for cell in shown), name_and_parent(row["name"], row["parent"])]
 
 
 def table(rows: list[list[str]]) -> list[str]:

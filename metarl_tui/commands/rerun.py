@@ -67,8 +67,7 @@ def lines_of(result: Comparison) -> list[str]:
         lines = [f"identical: {what} in iterations {result.first} to {result.last}, bit for bit"]
     else:
         lines = [
-            f"differs from iteration {found.iteration} on: {found.metric} was {_shown(found.recorded)} "
-            f"and is {_shown(found.now)}",
+            f"differs from iteration {found.iteration} on: {found}",
             f"{what}, the same in {result.compared - 1} iterations before it",
         ]
         lines += result.reasons or ["the journal names nothing that is other now: versions, processor, host"]
@@ -80,10 +79,6 @@ def lines_of(result: Comparison) -> list[str]:
 def _missing(result: Comparison) -> int:
     last = result.last if result.difference is None else result.difference.iteration
     return last - result.first + 1 - result.compared
-
-
-def _shown(value: float | str | None) -> str:
-    return "not measured" if value is None else repr(value).strip("'")
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
+from metarl_tui.changes import in_json
 from metarl_tui.commands.common import (
     CommandError,
     command_line,
-    in_json,
     parse_changes,
     run_argument,
     runs_dir_option,

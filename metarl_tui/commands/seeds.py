@@ -5,31 +5,32 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import subprocess
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
-from metarl_tui.commands.auto import FINISHED, newest_like
+from metarl_tui.commands.auto import FINISHED, beginning, newest_like, standing_of
 from metarl_tui.commands.common import CommandError, command_line, hint, say
-from metarl_tui.commands.starting import Where, remove
-from metarl_tui.runs.files import open_private
+from metarl_tui.commands.starting import COULD_NOT_START, Where, remove, until_started
+from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import LONGEST_NAME, RunConfig, RunFolder
 from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.journal import JournalReader
-from metarl_tui.runs.liveness import observe
 from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.text import short_number
 from trainers.declarations import InvalidValue
 
+if TYPE_CHECKING:
+    from metarl_tui.launch import GroupLaunch
+
 MOST_SEEDS = 1000
 _LARGEST = 2**63 - 1
 _LEAVE_SECONDS = 15.0
-_PART = re.compile(r"(\d+)(?:-(\d+))?")
+_PART = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?", re.ASCII)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -56,34 +57,65 @@ def parse_seeds(text: str) -> list[int]:
 def train_group(config: RunConfig, seeds: list[int], where: Where, *, resume: bool) -> int:
     """Train a run for every one of ``seeds``; the exit code.
 
-    With ``resume`` runs of the group that are there already are gone on with. Raises :class:`CommandError`,
-    :class:`InvalidValue` and :class:`RunError`; then no folder stays that was made.
+    With ``resume`` runs of the group that are there already are gone on with; 2 is then also the exit code
+    where one of them is trained by others. Raises :class:`CommandError`, :class:`InvalidValue` and
+    :class:`RunError`; then no folder stays that was made.
     """
-    name = _group_name(config, where.runs_dir, resume)
     if where.json and where.no_ui:
         raise CommandError("--json is for one run; the runs of --seeds each have their journal")
-    members: list[RunFolder] = []
-    made: list[RunFolder] = []
-    for seed in seeds:
-        member = replace(config, setup={**config.setup, "seed": seed}, name=f"{name} seed {seed}", group=name)
-        found = newest_like(where.runs_dir, member) if resume else None
-        if (
-            found is not None
-            and (standing := observe(found))
-            and (standing.alive or standing.state in FINISHED)
-        ):
-            say(f"seed {seed}  {found.short_id}  {standing.state} already")
-            continue
-        if found is None:
-            found = RunFolder.create(where.runs_dir, member)
-            made.append(found)
-        members.append(found)
-    if not members:
-        return 0
-    most = max(_cores() // int(config.setup.get("threads", 1)), 1)
-    if where.no_ui:
-        return _in_foreground(members, made, most)
-    return _in_background(name, members, made, most, where)
+    group = _Group()
+    try:
+        with beginning(where.runs_dir):
+            name = _group_name(config, where.runs_dir, resume)
+            group.gather(replace(config, group=name), seeds, where.runs_dir, resume)
+        group.leave_out_what_stands()
+    except BaseException:
+        group.remove_untrained()
+        raise
+    code = 0
+    if group.members:
+        most = max(_cores() // int(config.setup.get("threads", 1)), 1)
+        train = _in_foreground if where.no_ui else _in_background
+        code = train(group, most, where)
+    return max(code, COULD_NOT_START) if group.is_busy else code
+
+
+@dataclass
+class _Group:
+    """The runs to train, and those among them that were made for it."""
+
+    members: list[RunFolder] = field(default_factory=list)
+    made: list[RunFolder] = field(default_factory=list)
+    is_busy: bool = False
+    """Whether others train one that should have been gone on with."""
+
+    def gather(self, config: RunConfig, seeds: list[int], runs_dir: Path, resume: bool) -> None:
+        """Find the runs, with ``resume``, and make those that are not there. Raises :class:`RunError`."""
+        for seed in seeds:
+            setup = {**config.setup, "seed": seed}
+            member = replace(config, setup=setup, name=f"{config.group} seed {seed}")
+            found = newest_like(runs_dir, member) if resume else None
+            if found is None:
+                found = RunFolder.create(runs_dir, member)
+                self.made.append(found)
+            self.members.append(found)
+
+    def leave_out_what_stands(self) -> None:
+        """Say which of those found are finished, or trained by others; the rest is to be trained."""
+        for folder in [folder for folder in self.members if folder not in self.made]:
+            standing = standing_of(folder)
+            if standing.alive or standing.state in FINISHED:
+                self.is_busy |= standing.alive
+                self.members.remove(folder)
+                seed = folder.config.setup.get("seed")
+                say(f"seed {seed}  {folder.short_id}  {standing.state} already", err=standing.alive)
+
+    def remove_untrained(self) -> None:
+        """Remove the folders of those made that never began to train."""
+        for folder in self.made:
+            records = JournalReader(folder.journal).read()
+            if not any(record.get("state") in ("started", "stopped") for record in records):
+                remove(folder)
 
 
 def _group_name(config: RunConfig, runs_dir: Path, resume: bool) -> str:
@@ -95,6 +127,8 @@ def _group_name(config: RunConfig, runs_dir: Path, resume: bool) -> str:
         name = f"{config.trainer}-{subject[:24]}-{secrets.token_hex(2)}"
     if len(name) > LONGEST_NAME - 30:
         raise InvalidValue("name", name, f"with --seeds at most {LONGEST_NAME - 30} characters")
+    if any(name in (run.title, run.id) for run in list_runs(runs_dir)):
+        raise InvalidValue("name", name, "a run has this name, and would hide the group; choose another")
     if not resume and find_group(runs_dir, name):
         again = "--resume auto goes on with it"
         raise InvalidValue("name", name, f"there is a group of this name; choose another, or {again}")
@@ -108,13 +142,13 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _in_foreground(members: list[RunFolder], made: list[RunFolder], most: int) -> int:
+def _in_foreground(group: _Group, most: int, where: Where) -> int:
     from metarl_tui.supervisor import Supervisor
 
     try:
-        return Supervisor(members, most, attended=False, tell=_tell).run()
+        return Supervisor(group.members, most, attended=False, tell=_tell).run()
     finally:
-        _remove_untrained(made)
+        group.remove_untrained()
 
 
 def _tell(folder: RunFolder, what: str, code: int | None) -> None:
@@ -128,57 +162,30 @@ def _tell(folder: RunFolder, what: str, code: int | None) -> None:
         say(f"seed {folder.config.setup.get('seed')}  {folder.short_id}  {what}{best}")
 
 
-def _in_background(
-    name: str, members: list[RunFolder], made: list[RunFolder], most: int, where: Where
-) -> int:
+def _in_background(group: _Group, most: int, where: Where) -> int:
     """Let a supervisor of its own session train the members; come back when the first of them trains."""
-    from metarl_tui.launch import Launch
+    from metarl_tui.launch import start_group
 
-    first = members[0]
-    reader = JournalReader(first.journal)
-    reader.seek_end()
-    command = [sys.executable, "-P", "-m", "metarl_tui.supervisor", "--most", str(most)]
-    command += ["--trusted"] if first.config.names_code else []
-    descriptor = open_private(first.log, os.O_WRONLY | os.O_APPEND)
     try:
-        process = subprocess.Popen(
-            [*command, *(str(folder.path.resolve()) for folder in members)],
-            stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True,
-        )  # fmt: skip
-    finally:
-        os.close(descriptor)
-    try:
-        Launch(first, process, reader).wait()
+        until_started(lambda: start_group(group.members, most), _end)
     except BaseException:
-        process.terminate()  # it passes that on to the workers
-        _wait_for_end(process)
-        _remove_untrained(made)
+        group.remove_untrained()
         raise
     if where.detach:
-        _print(name, members, where.json)
+        _print(group.members, where.json)
         return 0
     from metarl_tui.commands.screens import show_screen
 
     return show_screen(where.runs_dir, **where.screen)
 
 
-def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(_LEAVE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _end(launch: GroupLaunch) -> None:
+    launch.terminate()  # it passes that on to the workers
+    launch.end(timeout=_LEAVE_SECONDS)
 
 
-def _remove_untrained(made: Iterable[RunFolder]) -> None:
-    """Remove the folders of runs that never began to train."""
-    for folder in made:
-        records = JournalReader(folder.journal).read()
-        if not any(record.get("state") in ("started", "stopped") for record in records):
-            remove(folder)
-
-
-def _print(name: str, members: Iterable[RunFolder], json: bool) -> None:
+def _print(members: list[RunFolder], json: bool) -> None:
+    name = members[0].config.group
     if json:
         runs = [{"id": folder.id, "path": str(folder.path.resolve())} for folder in members]
         sys.stdout.write(orjson.dumps({"group": name, "runs": runs}).decode() + "\n")

@@ -11,8 +11,8 @@ import click
 
 from metarl_tui.commands.common import json_text, run_argument, runs_dir_option, say
 from metarl_tui.commands.control import outcome
-from metarl_tui.commands.groups import statistics_lines
 from metarl_tui.commands.list import age, cells, of_group, row_of, table
+from metarl_tui.commands.statistics_table import statistics_lines
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.groups import find_runs
 from metarl_tui.runs.journal import number

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -22,6 +22,8 @@ from metarl_tui.text import clean
 
 if TYPE_CHECKING:
     from metarl_tui.launch import Launch
+
+Launched = TypeVar("Launched", bound="Launch")
 
 COULD_NOT_START = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -124,16 +126,29 @@ def in_background(
     """
     reader = JournalReader(folder.journal)
     reader.seek_end()
-    with _nothing_left_behind(folder, is_new), _signals_held() as let_signals_end:
-        launch = start(folder, changes=changes, rebase=rebase)
+    with _nothing_left_behind(folder, is_new):
+        try:
+            return until_started(
+                lambda: start(folder, changes=changes, rebase=rebase),
+                lambda launch: launch.end(timeout=_END_SECONDS),
+            )
+        except RunError as error:
+            raise _told_apart(str(error), reader.read()) from None
+
+
+def until_started(begin: Callable[[], Launched], end: Callable[[Launched], None]) -> Launched:
+    """Start a process with ``begin`` and wait until it trains; ``end`` ends it where that fails.
+
+    Also where a signal comes meanwhile: nobody has learned that it runs, so nobody could stop it. The signal
+    then ends the program, by :class:`SystemExit` with 128 + its number. Raises :class:`RunError`.
+    """
+    with _signals_held() as let_signals_end:
+        launch = begin()
         try:
             let_signals_end()
             launch.wait()
-        except BaseException as error:
-            # Also when interrupted: nobody has learned that it runs, so nobody could stop it.
-            launch.end(timeout=_END_SECONDS)
-            if isinstance(error, RunError):
-                raise _told_apart(str(error), reader.read()) from None
+        except BaseException:
+            end(launch)
             raise
     return launch
 

@@ -17,7 +17,7 @@ from metarl_tui.commands.common import (
     runs_dir_option,
     screen_options,
 )
-from metarl_tui.commands.group import LazyGroup
+from metarl_tui.commands.program import LazyGroup
 from metarl_tui.commands.resolve import PRESET_NONE, known_settings, resolve
 from metarl_tui.commands.starting import Where, begin
 from metarl_tui.runs.folder import RunFolder

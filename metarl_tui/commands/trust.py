@@ -24,7 +24,7 @@ def settle_trust(folder: RunFolder, trust: bool) -> None:
     """
     if folder.config.trusted:
         return
-    folder.check_private()  # what is agreed to now must still stand there when it is read
+    folder.check_private()
     if not trust:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             folder.check_trusted()

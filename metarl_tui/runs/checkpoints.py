@@ -188,15 +188,16 @@ def newest_good(
 def thin(folder: RunFolder, keep: Collection[int] = (), at_most: int = MOST_AUTOMATIC) -> list[int]:
     """Remove automatic checkpoints beyond ``at_most``, so that what stays is spread evenly over iterations.
 
-    The first, the last two, the newest ``best``, those ``asked`` for and the iterations in ``keep`` always
-    stay. Returns the iterations removed. Raises :class:`OSError`.
+    The first, the last two, the newest ``best``, those ``asked`` for, where a fork ``forked`` and the
+    iterations in ``keep`` always stay. Returns the iterations removed. Raises :class:`OSError`.
     """
     found = listed(folder)
     if len(found) <= at_most:
         return []
     always = set(keep) | {checkpoint.iteration for checkpoint in (found[0], *found[-2:])}
     best = [checkpoint.iteration for checkpoint in found if "best" in checkpoint.reasons]
-    always |= {checkpoint.iteration for checkpoint in found if "asked" in checkpoint.reasons} | set(best[-1:])
+    wanted = {checkpoint.iteration for checkpoint in found if {"asked", "forked"} & set(checkpoint.reasons)}
+    always |= wanted | set(best[-1:])
     removed = []
     while sum(checkpoint.iteration not in always for checkpoint in found) > at_most:
         # Without the one whose neighbours are closest to each other the gaps stay the most even.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
-import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -28,6 +28,7 @@ from metarl_tui.runs.files import (
     write_atomically,
 )
 from metarl_tui.runs.lock import Lock, RunBusy, take
+from metarl_tui.runs.privacy import check_private
 from metarl_tui.runs.records import is_count, is_moment, tidy
 from metarl_tui.runs.trust import in_words, is_marked, mark, names_code
 from metarl_tui.text import clean
@@ -161,12 +162,14 @@ class NotTrusted(RunError):
 class RunFolder:
     """A run on disk. Making one of these reads nothing; the configuration is read when asked for.
 
-    ``trusted`` says that whoever makes this one knows what code the run names.
+    ``trusted`` is the ``trusted_digest`` of a configuration whose code whoever makes this one knows: it holds
+    for those bytes and no others, whatever is written into the folder meanwhile.
     """
 
-    def __init__(self, path: Path | str, *, trusted: bool = False) -> None:
+    def __init__(self, path: Path | str, *, trusted: str = "") -> None:
         self.path = Path(path)
         self._trusted = trusted
+        self._naming_code = b""  # the configuration as it was read, where it names code
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -194,15 +197,26 @@ class RunFolder:
         try:
             data = read_bounded(path, _LARGEST_CONFIG)
             config = RunConfig.from_json(data)
-            if config.trusted or not (self._trusted or is_marked(self.path, data)):
-                return config
-            return replace(config, trusted=True)
         except FileNotFoundError:
             raise RunError(f"{shown(self.path)} is not a run: it has no {CONFIG_FILE}") from None
         except OSError as error:
             raise RunError(f"{shown(path)}: {reason(error)}") from None
         except ValueError as error:
             raise RunError(f"{shown(path)}: {error}") from None
+        if config.trusted:
+            return config
+        self._naming_code = data
+        if self._trusted == _digest(data) or is_marked(self.path, data):
+            return replace(config, trusted=True)
+        return config
+
+    @property
+    def trusted_digest(self) -> str:
+        """SHA-256 of a configuration that names code and is trusted, for a process that reads it again.
+
+        Empty where the run names no code or is not trusted.
+        """
+        return _digest(self._naming_code) if self.config.trusted and self._naming_code else ""
 
     @property
     def title(self) -> str:
@@ -257,12 +271,13 @@ class RunFolder:
             path = runs_dir / _new_id(runs_dir, config)
             path.mkdir(0o700)
             path.chmod(0o700)  # the umask may have taken bits away
-            folder = cls(path, trusted=config.trusted)
+            data = config.to_json()
+            folder = cls(path, trusted=_digest(data) if config.trusted else "")
             make_folder(folder.requests)
             make_folder(folder.checkpoints)
-            write_atomically(path / CONFIG_FILE, config.to_json())
+            write_atomically(path / CONFIG_FILE, data)
             if config.trusted and config.names_code:
-                folder.trust()
+                _remember(path, data)
             sync_folder(runs_dir)
         except OSError as error:
             if path is not None:
@@ -273,11 +288,10 @@ class RunFolder:
         return folder
 
     def trust(self) -> None:
-        """Agree to the code that the run names; remembered where there can be a key."""
-        with suppress(OSError):
-            mark(self.path, read_bounded(self.path / CONFIG_FILE, _LARGEST_CONFIG))
-        self._trusted = True
-        self.__dict__.pop("config", None)
+        """Agree to the code that the configuration named when it was read; remembered if there is a key."""
+        if not self.config.trusted:
+            self.config = replace(self.config, trusted=True)
+            _remember(self.path, self._naming_code)
 
     def check_trusted(self) -> None:
         """Raises :class:`NotTrusted` where the run names code that nobody has agreed to run."""
@@ -294,19 +308,17 @@ class RunFolder:
 
     def check_private(self) -> None:
         """Raises :class:`RunError`, with the command that mends it, when others may write to this run."""
-        for path in (self.path, self.requests):
-            try:
-                mode = path.stat().st_mode
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise RunError(f"{shown(path)}: {reason(error)}") from error
-            if mode & 0o022:
-                who = "everyone" if mode & 0o002 else "its group"
-                raise RunError(
-                    f"{shown(path)} may be written by {who}, who could then steer the run; "
-                    f"mend it with: chmod go-w {shlex.quote(shown(path))}"
-                )
+        parts = (self.path / CONFIG_FILE, self.requests, self.journal, self.checkpoints)
+        check_private(self.path, parts)
+
+
+def _remember(folder: Path, config: bytes) -> None:
+    with suppress(OSError):
+        mark(folder, config)
+
+
+def _digest(config: bytes) -> str:
+    return hashlib.sha256(config).hexdigest()
 
 
 def _new_id(runs_dir: Path, config: RunConfig) -> str:

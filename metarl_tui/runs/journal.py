@@ -31,6 +31,8 @@ from metarl_tui.runs.records import (
     Record,
     checked,
     from_line,
+    from_lines,
+    is_count,
     metric_values,
     number,
     sealed,
@@ -91,7 +93,8 @@ class Journal:
             head = {"seq": self.seq + 1, "time": time.time(), "iteration": int(iteration), "kind": kind}
             record = {**head, **fields}
             line = to_line(record)
-            seen = checked(record)
+            plain = values is not None and len(record) == 5 and is_count(record["iteration"])
+            seen = record if plain else checked(record)
             if seen is None:
                 raise ValueError(f"not a record of kind {kind}: {line[:200]!r}")
             self._write(line)
@@ -211,10 +214,9 @@ class JournalReader:
     """Follows a journal as it grows. Reading never raises, and a missing file has no records.
 
     ``damaged`` counts lines that were skipped and records that are missing between others;
-    :meth:`missing_before` tells how many are missing at the end. ``restarted``
-    is true after a :meth:`read` that began again from the start because the file had been replaced or had
-    shrunk: what earlier calls returned no longer counts. ``at_end`` tells whether the last read left
-    nothing complete behind. ``problem`` says why the file can't be read, where it is there and can't.
+    :meth:`missing_before` tells how many are missing at the end. ``restarted`` is true after a :meth:`read`
+    that began again because the file had been replaced or had shrunk: what earlier calls returned no longer
+    counts. ``at_end`` tells whether the last read left nothing complete behind. ``problem`` says why the file can't be read, where it is there and can't.
     """
 
     def __init__(self, path: Path) -> None:
@@ -251,14 +253,16 @@ class JournalReader:
             if len(chunk) > LONGEST_LINE:
                 self._skip(chunk)
             return []
-        records = []
-        for line in chunk[: end - 1].split(b"\n"):
-            if self._skipping:  # the end of an overlong line, already counted
-                self._skipping = False
-            elif (record := self._take(line)) is not None:
-                records.append(record)
+        lines = chunk[: end - 1].split(b"\n")
+        if self._skipping:  # the first is the end of an overlong line, already counted
+            self._skipping = False
+            del lines[0]
+        records = from_lines(lines)
         self._advance(chunk, end)
-        return records
+        if records is None:
+            return [record for line in lines if (record := self._take(line)) is not None]
+        self._sealed = self._sealed or bool(records)
+        return [record for record in records if self._follows(record)]
 
     def missing_before(self, seq: int) -> int:
         """How many records, up to number ``seq``, the end of the journal has lost."""
@@ -331,16 +335,24 @@ class JournalReader:
     def _take(self, line: bytes) -> Record | None:
         """The record of ``line`` if it is good and the next in order; counts what is not."""
         record = from_line(line, must_be_sealed=self._sealed)
-        if record is None or (self._seq and record["seq"] <= self._seq):
+        if record is None:
             self.damaged += 1
-            self._bad_since += record is None
-            return None
+            self._bad_since += 1
+        elif self._follows(record):
+            self._sealed = self._sealed or sealed(line) is True
+            return record
+        return None
+
+    def _follows(self, record: Record) -> bool:
+        """Whether ``record`` comes after those before it; counts it if not, and those missing before it."""
         seq: int = record["seq"]
+        if self._seq and seq <= self._seq:
+            self.damaged += 1
+            return False
         if self._seq is not None:
             self.damaged += max(seq - self._seq - 1 - self._bad_since, 0)
         self._seq, self._bad_since = seq, 0
-        self._sealed = self._sealed or sealed(line) is True
-        return record
+        return True
 
 
 def _is_sealed(head: bytes) -> bool:

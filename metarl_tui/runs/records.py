@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import orjson
@@ -25,9 +25,10 @@ _LONGEST_TEXT = 8_000
 _LONGEST_KEY = 120
 _DEEPEST = 8
 _LATEST_TIME = 253_402_300_799.0  # the end of the year 9999: later ones have no date
-_MARK, _MARK_LENGTH, _SEAL_LENGTH = b',"crc":"', 8, 18
+_MARK, _SUM_LENGTH, _SEAL_LENGTH = b',"crc":"', 10, 18
 
 _NUMBERS: dict[Any, float] = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_PLAIN = frozenset([int, float])
 _known_keys: set[str] = set()
 _MOST_KNOWN_KEYS = 10_000
 
@@ -41,15 +42,15 @@ def number(value: Any) -> float:
 
 def seal(line: bytes) -> bytes:
     """The JSON object ``line`` with its checksum as the last field."""
-    return b'%b,"crc":"%08x"}' % (line[:-1], zlib.crc32(line[:-1]))
+    body = line[:-1]
+    return b'%b,"crc":"%08x"}' % (body, zlib.crc32(body))
 
 
 def sealed(line: bytes) -> bool | None:
     """Whether the checksum of ``line`` is right; ``None`` where it has none."""
-    start = len(line) - _SEAL_LENGTH
-    if start < 1 or line[start : start + _MARK_LENGTH] != _MARK:
+    if line[-_SEAL_LENGTH:-_SUM_LENGTH] != _MARK or len(line) == _SEAL_LENGTH:
         return None
-    return line[start + _MARK_LENGTH : -2] == b"%08x" % zlib.crc32(line[:start])
+    return line[-_SUM_LENGTH:-2] == b"%08x" % zlib.crc32(line[:-_SEAL_LENGTH])
 
 
 def tidy(value: Any, depth: int = _DEEPEST) -> Any:
@@ -104,14 +105,75 @@ def from_line(line: bytes, *, must_be_sealed: bool = False) -> Record | None:
     return checked(record)
 
 
+def from_lines(lines: Sequence[bytes]) -> list[Record] | None:
+    """The records that ``lines`` hold, or ``None`` where one of them has no checksum or is damaged.
+
+    What :func:`from_line` looks at line by line is looked at for all of them together, in less than half
+    of the time.
+    """
+    try:
+        records = [_unsealed(line) for line in lines]
+        if not _heads_fit(records):
+            return None
+        good = _checked_rows(records)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return good
+
+
+def _unsealed(line: bytes) -> Record:
+    """What a sealed ``line`` holds. Raises an error where it is not one."""
+    end = b',"crc":"%08x"}' % zlib.crc32(line[:-_SEAL_LENGTH])
+    if line[-_SEAL_LENGTH:] != end or len(line) > LONGEST_LINE:
+        raise ValueError("not sealed")
+    record: Record = orjson.loads(line)
+    del record["crc"]
+    return record
+
+
+def _heads_fit(records: list[Record]) -> bool:
+    """Whether all ``records`` have a number, an iteration and a time; the times are floats from then on."""
+    for name in ("seq", "iteration"):
+        counts = [record[name] for record in records]
+        if set(map(type, counts)) != {int} or not (is_count(min(counts)) and is_count(max(counts))):
+            return False
+    times = [record["time"] for record in records]
+    if set(map(type, times)) != {float}:
+        return False
+    return is_moment(min(times)) and is_moment(max(times))
+
+
+def _checked_rows(records: list[Record]) -> list[Record] | None:
+    """``records``, whose heads fit, as :func:`checked` gives them; ``None`` where one is damaged."""
+    good: list[Record] = []
+    known: list[str] = []
+    for record in records:
+        if record["kind"] == "metrics" and len(record) == 5:
+            values = record["values"]
+            if list(values) != known or not _PLAIN.issuperset(map(type, values.values())):
+                known = list(values)
+                record["values"] = values = _metric_values(values)
+            if values is None:
+                return None
+            good.append(record)
+        elif (event := _checked_event(record)) is not None:
+            good.append(event)
+        else:
+            return None
+    return good
+
+
 def checked(record: Record) -> Record | None:
     """``record`` with its text cleaned, or ``None`` where a field that its kind promises is not there."""
-    if not is_count(record.get("seq")) or not is_count(record.get("iteration")):
+    try:
+        moment, kind = record["time"], record["kind"]
+        if not is_count(record["seq"]) or not is_count(record["iteration"]) or not is_moment(moment):
+            return None
+    except KeyError:
         return None
-    if not is_moment(record.get("time")):
-        return None
-    record["time"] = float(record["time"])
-    if record.get("kind") == "metrics" and len(record) == 5:
+    if type(moment) is int:
+        record["time"] = float(moment)
+    if kind == "metrics" and len(record) == 5:
         values = _metric_values(record.get("values"))
         if values is None:
             return None
@@ -145,7 +207,7 @@ def _metric_values(values: Any) -> dict[str, float | str] | None:
     if not values.keys() <= _known_keys:
         values = {_clean_key(key): value for key, value in values.items()}
     allowed: dict[str, float | str] = values
-    if not set(map(type, values.values())) <= {int, float}:
+    if not _PLAIN.issuperset(map(type, values.values())):
         for value in values.values():
             if type(value) not in (int, float) and (type(value) is not str or value not in _NUMBERS):
                 return None

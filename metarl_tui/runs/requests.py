@@ -180,7 +180,7 @@ def wait_for(
             return answer
         if standing is not None:
             next_check = now + _GONE_CHECK_SECONDS
-            _check_still_queued(folder, request, standing)
+            _check_still_queued(folder, request, standing, observer)
         if timeout is not None and now - began >= timeout:
             return None
         time.sleep(poll)
@@ -195,10 +195,12 @@ def _answer(reader: JournalReader, request: Request) -> Record | None:
             return None
 
 
-def _check_still_queued(folder: RunFolder, request: Request, standing: Standing) -> None:
+def _check_still_queued(folder: RunFolder, request: Request, standing: Standing, observer: Observer) -> None:
     if (folder.requests / f"{request.file}.bad").exists():
         raise RunError(f"the worker of run {folder.short_id} could not read the request")
-    if standing.state in ("starting", "unknown") or (standing.alive and standing.state not in ENDED):
+    if standing.state == "starting" or (standing.alive and standing.state not in ENDED):
+        return
+    if standing.state == "unknown" and not observer.is_over(standing):
         return
     discard(folder, request)
     why = f": {standing.why}" if standing.why else ""

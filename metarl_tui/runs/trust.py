@@ -13,6 +13,7 @@ import hmac
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from metarl_tui.runs.files import (
     read_exactly,
     shown,
     write_atomically,
+    write_new,
 )
 from metarl_tui.text import clean
 
@@ -92,7 +94,14 @@ def _made_key() -> bytes:
     path = _key_file()
     if not path.exists():
         make_folder(path.parent)
-        write_atomically(path, secrets.token_bytes(_KEY_BYTES))
+        whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            write_new(whole, secrets.token_bytes(_KEY_BYTES))
+            # Not renamed: another process may have made one meanwhile, under which there are marks already.
+            with suppress(FileExistsError):
+                path.hardlink_to(whole)
+        finally:
+            whole.unlink(missing_ok=True)
     return _read_key()
 
 

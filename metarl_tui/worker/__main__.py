@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="metarl_tui.worker")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--changes", type=json.loads, default=None)
-    parser.add_argument("--trusted", action="store_true")
+    parser.add_argument("--trusted", metavar="DIGEST", default="")
     parser.add_argument("--unattended", action="store_true")
     arguments = parser.parse_args()
     interruption = Interruption().install()

@@ -67,6 +67,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def machine() -> dict[str, str]:
+    """Versions, and the name of this machine: all that may make numbers differ by themselves."""
+    return versions() | {"host": platform.node()}
+
+
 def _processor() -> str:
     """The processor's name, which says how it rounds; empty where the system does not tell."""
     try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from metarl_tui.runs.files import shown
 from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.trust import names_code
 from metarl_tui.worker.build import data_of, find_environments_of
-from trainers.declarations import InvalidValue
+from trainers.declarations import InvalidValue, as_json
+from trainers.hyperparameters import MAMLPPOSetup, MAMLSetup, PPOSetup
 from trainers.trainer import TrainingError
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ def _play(folder: RunFolder, at: int | None, progress: Progress, *, episodes: in
     from trainers.randomness import seed_for
 
     policy = load_policy(folder.path, at=at)
+    _check_code(folder, policy.setup)
     progress(f"playing {episodes} episodes")
     played = policy.evaluate(episodes, seed_for(policy.setup.seed, "evaluation"))
     return {
@@ -83,6 +87,7 @@ def _adapt(
     from trainers.meta_evaluation import evaluate_learner
 
     learner = learner_of(folder, at)
+    _check_code(folder, learner.setup)
     where = data_of(folder.config) if data is None else data
     return evaluate_learner(learner, tasks=tasks, shots=shots, steps=steps, data=where, progress=progress)
 
@@ -97,10 +102,17 @@ def _adapt_policy(
     from trainers.meta_rl_evaluation import evaluate_meta_policy
 
     learned = load_meta_policy(folder.path, at=at)
+    _check_code(folder, learned.setup)
     torch.set_num_threads(learned.setup.threads)
     return evaluate_meta_policy(
         learned, tasks=tasks, steps=steps, baselines=baselines == "all", progress=progress
     )
+
+
+def _check_code(folder: RunFolder, setup: PPOSetup | MAMLSetup | MAMLPPOSetup) -> None:
+    """Raises :class:`RunError` where the set-up that was read again names other code than was agreed to."""
+    if names_code(as_json(setup)) != names_code(folder.config.setup):
+        raise RunError(f"{shown(folder.path)}: run.json was changed while it was read; evaluate it again")
 
 
 _EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {

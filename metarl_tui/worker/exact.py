@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from metarl_tui.runs import checkpoints
-from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.runs.options import RunOptions
+from metarl_tui.runs.records import metric_values
 from metarl_tui.worker.control import Change, Control, superseded
 from trainers.settings import LiveSettings
-from trainers.trainer import State, Trainer
+from trainers.trainer import Iteration, State, Trainer
 
 ENDED = ("failed", "stopped", "finished")
 _DECIDED = ("vector", "threads")
+TIMES = "time/"
+"""How the keys of metrics begin that are never the same."""
 NOT_EXACT = "resumed, not exact: "
 """How a trainer's reason begins for which a continuation may differ."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where training again first differs. A value is ``None`` where the metric was not measured."""
+
+    iteration: int
+    metric: str
+    recorded: float | str | None
+    now: float | str | None
+
+    def __str__(self) -> str:
+        return f"{self.metric} was {_shown(self.recorded)} and is {_shown(self.now)}"
 
 
 @dataclass
@@ -61,7 +77,7 @@ def read_history(folder: RunFolder) -> History:
     history = History()
     reader = JournalReader(folder.journal)
     seen: set[str] = set()
-    for record in _records(reader):
+    for record in records_of(reader):
         history.records += 1
         match record["kind"]:
             case "metrics":
@@ -90,7 +106,7 @@ def rows_that_count(folder: RunFolder, resumes: list[tuple[int, int]]) -> Iterat
     """The metrics rows of the run's course, in order; not those that a resume dropped (``resumes``)."""
     last = 0
     ahead = deque(resumes)
-    for record in _records(JournalReader(folder.journal)):
+    for record in records_of(JournalReader(folder.journal)):
         while ahead and record["seq"] >= ahead[0][0]:
             ahead.popleft()
         if record["kind"] != "metrics" or record["iteration"] <= last:
@@ -100,9 +116,47 @@ def rows_that_count(folder: RunFolder, resumes: list[tuple[int, int]]) -> Iterat
             yield record
 
 
-def _records(reader: JournalReader) -> Iterator[Record]:
+def records_of(reader: JournalReader) -> Iterator[Record]:
+    """Every record that can be read from where ``reader`` stands."""
     while (records := reader.read()) or not reader.at_end:
         yield from records
+
+
+def first_difference(row: Record, done: Iteration, seen: set[str]) -> Difference | None:
+    """The first metric in the alphabet that is not the same, bit for bit; ``seen`` takes in all of them."""
+    if done.number != row["iteration"]:
+        return Difference(row["iteration"], "iteration", row["iteration"], done.number)
+    recorded, now = row["values"], metric_values(dict(done.metrics))
+    for key in sorted(recorded.keys() | now.keys()):
+        if key.startswith(TIMES):
+            continue
+        seen.add(key)
+        then, again = recorded.get(key), now.get(key)
+        if then != again:
+            return Difference(row["iteration"], key, then, again)
+    return None
+
+
+def why_inexact(config: RunConfig, history: History) -> list[str]:
+    """Why a run that is trained anew may not be the same, as far as its journal tells."""
+    found = []
+    if (device := str(config.setup.get("device", "cpu"))) != "cpu":
+        found.append(f"it trains on {device}, where no two trainings are the same")
+    found += [f"at {note}" for note in history.inexact]
+    if history.damaged:
+        found.append(f"{history.damaged} records of its journal can't be read, and with them perhaps changes")
+    return found
+
+
+def other_now(started: list[Record], here: Mapping[str, str]) -> list[str]:
+    """What the workers that ``started`` ran on and is other ``here``: versions, processor, host."""
+    found = []
+    for start in started:
+        then = {**(start.get("versions") or {}), "host": start.get("host")}
+        for name, value in here.items():
+            if then.get(name) is not None and str(then[name]) != value:
+                found.append(f"{name}: {then[name]} then, {value} now")
+    return list(dict.fromkeys(found))
 
 
 def find_past(folder: RunFolder) -> Past:
@@ -174,3 +228,7 @@ def _change_of(record: Record) -> Change:
         str(record["request"]) if record["request"] else None,
         str(record["by"]),
     )
+
+
+def _shown(value: float | str | None) -> str:
+    return "not measured" if value is None else repr(value).strip("'")

@@ -1,36 +1,31 @@
-"""Forks: a new run that leaves another after an iteration of it.
+"""Making a fork: a new run that leaves another after an iteration of it.
 
-The fork's folder gets all that this takes: the parent's nearest checkpoint at or before that iteration and,
-in its journal, the changes by which the parent was steered until then. So the parent may be deleted. The
-fork's own worker trains the checkpoint forward under those changes, as the parent did, and then goes its way.
+The fork's folder gets all that this takes: the parent's nearest checkpoint at or before that iteration, the
+rows that the parent measured from there on and, in its journal, the changes by which the parent was steered.
+So the parent may be deleted. The fork's own worker trains the checkpoint forward under those changes,
+compares every row with the parent's, and then goes its way.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarl_tui.changes import check_fork_changes
+from metarl_tui.changes import check_fork_changes, in_json
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.checkpoints import Checkpoint, Contents
 from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder, acquire_lock
-from metarl_tui.runs.journal import Journal, JournalReader
+from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.records import is_count
 from metarl_tui.runs.trust import names_code
-from metarl_tui.worker.exact import NOT_EXACT, History, changes_after, read_history
-from trainers.declarations import Value, as_json, format_value, make_settings
+from metarl_tui.worker.exact import History, changes_after, read_history, rows_that_count, why_inexact
+from metarl_tui.worker.forked import COMPLETE, forked_at, parent_rows
+from trainers.declarations import Value, as_json, make_settings
 from trainers.hyperparameters import TRAINERS, TrainerEntry
-from trainers.trainer import State
-
-_SPACES = ("spaces", "inputs")
-"""Keys of a trainer's state that say between which spaces its networks stand."""
-_COMPLETE = "forked from"
-"""Begins the note that ends the making of a fork."""
 
 
 @dataclass(frozen=True)
@@ -42,70 +37,67 @@ class Fork:
     damaged: tuple[str, ...] = ()
 
 
-def forked_at(config: RunConfig) -> int:
-    """The iteration after which a fork leaves its parent; 0 for what is no fork."""
-    return int(config.parent["iteration"]) if config.parent else 0
+@dataclass(frozen=True)
+class Plan:
+    """A fork that can be made: nothing of it is written yet."""
+
+    parent: RunFolder
+    history: History
+    config: RunConfig
+    start: int
+    """The iteration of the parent's checkpoint that it begins with; 0 for the parent's seed."""
+    contents: Contents | None
+    damaged: tuple[str, ...]
+
+    def make(self, runs_dir: Path) -> Fork:
+        """Write the fork's folder into ``runs_dir``. Raises :class:`RunError` where that can't be."""
+        at = forked_at(self.config)
+        folder = RunFolder.create(runs_dir, self.config)
+        try:
+            with acquire_lock(folder), Journal(folder.journal) as journal:
+                if self.contents is not None:
+                    checkpoints.save(folder, self.start, self.contents, "forked")
+                if self.start < at:
+                    self._copy_rows(folder, at)
+                for record in steering(self.history, at):
+                    journal.append("control", record["iteration"], **record["fields"])
+                for what in self.damaged:
+                    journal.append("note", at, text=what)
+                journal.append("note", at, text=f"{COMPLETE} {self.parent.id} after iteration {at}")
+                journal.sync()
+        except OSError as error:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise RunError(f"{shown(folder.path)}: {reason(error)}") from error
+        return Fork(folder, self.start, self.damaged)
+
+    def _copy_rows(self, folder: RunFolder, at: int) -> None:
+        """What the parent ran on and measured between its checkpoint and ``at``."""
+        with Journal(parent_rows(folder)) as rows:
+            for started in self.history.started:
+                said = {name: started[name] for name in ("versions", "host") if name in started}
+                rows.append("status", started["iteration"], state="started", **said)
+            for row in rows_that_count(self.parent, self.history.resumes):
+                if self.start < row["iteration"] <= at:
+                    rows.append("metrics", row["iteration"], values=row["values"])
 
 
-def copied_checkpoint(config: RunConfig) -> int:
-    """The iteration of the parent's checkpoint that a fork begins with; 0 where it begins from the seed."""
-    found = (config.parent or {}).get("checkpoint", 0)
-    return found if is_count(found) else 0
+def plan_fork(
+    parent: RunFolder, at: int | None = None, changes: Mapping[str, Value] | None = None, *, name: str = ""
+) -> Plan:
+    """A fork that leaves ``parent`` after iteration ``at``, or the newest.
 
-
-def former(config: RunConfig) -> RunConfig:
-    """The configuration of a fork's parent; of what is no fork its own."""
-    replaced = (config.parent or {}).get("replaced")
-    if not isinstance(replaced, dict):
-        return config
-    setup = {name: replaced.get(name, value) for name, value in config.setup.items()}
-    hyperparameters = {name: replaced.get(name, value) for name, value in config.hyperparameters.items()}
-    return replace(config, setup=setup, hyperparameters=hyperparameters)
-
-
-def check_spaces(config: RunConfig, own: State, parent: State) -> None:
-    """Raise :class:`RunError`, naming both, where a fork would act or see in other spaces than its parent."""
-    before, now = former(config).setup, config.setup
-    changed = [name for name in now if now[name] != before.get(name) and now[name] != "auto"]
-    what = ", ".join(f"{name} = {format_value(now[name])}" for name in changed) or config.subject
-    for key in _SPACES:
-        mine, theirs = own.numbers.get(key) or {}, parent.numbers.get(key) or {}
-        for name in mine:
-            if name in theirs and mine[name] != theirs[name]:
-                thing = f"{name} space" if key == "spaces" else name
-                raise RunError(
-                    f"{what}: its {thing} {_in_words(mine[name])} is not the parent's, "
-                    f"{_in_words(theirs[name])}; a fork keeps its networks, and needs what fits them"
-                )
-
-
-def fitted(config: RunConfig, state: State) -> State:
-    """The parent's ``state`` as the fork takes it over.
-
-    A fork that ends the parent's schedule goes on with the values that it had reached.
+    ``changes`` are the fork's own values. What may change in mid-run is planned for its first iteration;
+    everything else holds from its start, and the rest is as in the parent. Raises :class:`RunError` where
+    there is no such iteration, or no exact way to it, and :class:`InvalidValue` for values that a fork does
+    not take.
     """
-    settings = state.numbers["settings"]
-    if config.hyperparameters.get("anneal") != "none" or settings["values"].get("anneal") == "none":
-        return state
-    settings = {"values": {**settings["values"], "anneal": "none"}, "schedules": {}}
-    return replace(state, numbers={**state.numbers, "settings": settings})
-
-
-def in_fork(inexact: str) -> str:
-    """How a fork says what it can't take over from its parent."""
-    return f"forked: {inexact.removeprefix(NOT_EXACT)}"
-
-
-def _in_words(space: Any) -> str:
-    if not isinstance(space, dict):
-        return format_value(space)
-    limits = {name: value for name, value in space.items() if name != "type" and value not in ([], False)}
-    return f"{space.get('type', '')}({', '.join(f'{name} {_cut(value)}' for name, value in limits.items())})"
-
-
-def _cut(value: Any) -> str:
-    text = format_value(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    history, entry = read_history(parent), TRAINERS.get(parent.config.trainer)
+    if entry is None:
+        raise RunError(f"trainer = {parent.config.trainer}: this version knows {', '.join(TRAINERS)}")
+    at = _checked_iteration(parent, at, history)
+    start, contents, damaged = _nearest_checkpoint(parent, at, history)
+    config = _configure(entry, parent, history, at, dict(changes or {}), start, name)
+    return Plan(parent, history, config, start, contents, damaged)
 
 
 def make_fork(
@@ -116,45 +108,8 @@ def make_fork(
     *,
     name: str = "",
 ) -> Fork:
-    """A folder in ``runs_dir`` for a fork that leaves ``parent`` after iteration ``at``, or the newest.
-
-    ``changes`` are the fork's own values. What may change in mid-run is planned for its first iteration;
-    everything else holds from its start, and the rest is as in the parent. Raises :class:`RunError` where
-    there is no such iteration, or no exact way to it, and :class:`InvalidValue` for values that a fork does
-    not take.
-    """
-    config, history = parent.config, read_history(parent)
-    entry = TRAINERS.get(config.trainer)
-    if entry is None:
-        raise RunError(f"trainer = {config.trainer}: this version knows {', '.join(TRAINERS)}")
-    at = _checked_iteration(parent, at, history)
-    start, contents, damaged = _nearest_checkpoint(parent, at, history)
-    steered = steering(history, at)
-    forked = _configure(entry, parent, history, at, dict(changes or {}), start, name)
-    folder = RunFolder.create(runs_dir, forked)
-    try:
-        with acquire_lock(folder), Journal(folder.journal) as journal:
-            if contents is not None:
-                checkpoints.save(folder, start, contents, "forked")
-            for record in steered:
-                journal.append("control", record["iteration"], **record["fields"])
-            for what in damaged:
-                journal.append("note", at, text=what)
-            journal.append("note", at, text=f"{_COMPLETE} {parent.id} after iteration {at}")
-            journal.sync()
-    except OSError as error:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise RunError(f"{shown(folder.path)}: {reason(error)}") from error
-    return Fork(folder, start, damaged)
-
-
-def check_complete(folder: RunFolder) -> None:
-    """Raise :class:`RunError` for a fork whose maker was ended before all that it takes was there."""
-    reader = JournalReader(folder.journal)
-    while (records := reader.read()) or not reader.at_end:
-        if any(record["kind"] == "note" and record["text"].startswith(_COMPLETE) for record in records):
-            return
-    raise RunError(f"fork {folder.short_id} was not completed; delete it and fork the parent again")
+    """Plan a fork and write it into ``runs_dir``; raises what :func:`plan_fork` and :meth:`Plan.make` do."""
+    return plan_fork(parent, at, changes, name=name).make(runs_dir)
 
 
 def steering(history: History, until: int) -> list[dict[str, Any]]:
@@ -179,23 +134,12 @@ def steering(history: History, until: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: int(one["iteration"]))
 
 
-def why_not_exact(config: RunConfig, history: History) -> str:
-    """Why the run can't be trained anew and be the same; empty where it can."""
-    if str(config.setup.get("device", "cpu")) != "cpu":
-        return f"it trains on {config.setup['device']}, where no two trainings are the same"
-    if history.inexact:
-        return f"at {history.inexact[0]}"
-    if history.damaged:
-        return f"{history.damaged} records of its journal can't be read, and with them perhaps changes"
-    return ""
-
-
 def _checked_iteration(parent: RunFolder, at: int | None, history: History) -> int:
     begun = forked_at(parent.config)
     newest = max(history.last, begun)
     if at is None:
         at = newest
-        if why_not_exact(parent.config, history) and (saved := checkpoints.listed(parent)):
+        if why_inexact(parent.config, history) and (saved := checkpoints.listed(parent)):
             at = saved[-1].iteration
     if at > newest:
         raise RunError(f"at = {at}: run {parent.short_id} has come to iteration {newest}")
@@ -211,7 +155,7 @@ def _nearest_checkpoint(
     parent: RunFolder, at: int, history: History
 ) -> tuple[int, Contents | None, tuple[str, ...]]:
     """Where to begin: iteration, state, and damage passed over; from the seed where nothing was saved."""
-    why = why_not_exact(parent.config, history)
+    why = next(iter(why_inexact(parent.config, history)), None)
     saved = [one.iteration for one in checkpoints.listed(parent)]
     if why and at and at not in saved:
         near = [max((one for one in saved if one < at), default=None),
@@ -249,7 +193,11 @@ def _configure(
     start: int,
     name: str,
 ) -> RunConfig:
-    """The fork's configuration. Raises :class:`InvalidValue`."""
+    """The fork's configuration. Raises :class:`InvalidValue`.
+
+    Its hyperparameters are the parent's initial ones. Where it has some of its own that hold from its start,
+    all are those in force then, which fit each other.
+    """
     config = parent.config
     setup: Any = make_settings(entry.setup, config.setup)
     initial: Any = make_settings(entry.hyperparameters, config.hyperparameters)
@@ -267,15 +215,20 @@ def _configure(
     own_setup = as_json(
         make_settings(entry.setup, {**(as_json(setup) if measured_anew else decided), **asked})
     )
+    own_hyperparameters = as_json(initial)
     own_values = {key: value for key, value in changes.items() if key in in_force}
-    hyperparameters: Any = make_settings(entry.hyperparameters, {**as_json(initial), **own_values})
-    own_hyperparameters = as_json(hyperparameters)
+    if own_values.keys() - live:
+        own_hyperparameters = as_json(make_settings(entry.hyperparameters, {**in_force, **own_values}))
+        if any(key.startswith("anneal") for key in own_values):
+            # A schedule of its own begins at the value given with it; a change would end the schedule.
+            begins = entry.scheduled(own_hyperparameters)
+            live = {key: value for key, value in live.items() if key not in begins}
     before = {**decided, **as_json(initial)}
     own = {**own_setup, **own_hyperparameters}
     replaced = {key: before[key] for key in own if before[key] != own[key]}
     # Code that only the fork names is looked for where its maker is, not where the parent's was.
     named_here = bool(names_code(own_setup)) and not config.names_code
-    planned = [{"iteration": at + 1, **as_json_values(live)}] if live else []
+    planned = [{"iteration": at + 1, **in_json(live)}] if live else []
     return RunConfig(
         trainer=config.trainer,
         setup=own_setup,
@@ -288,8 +241,3 @@ def _configure(
         working_folder=str(Path.cwd()) if named_here else config.working_folder,
         trusted=config.trusted,
     )
-
-
-def as_json_values(values: Mapping[str, Value]) -> dict[str, Any]:
-    """Checked values as JSON holds them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

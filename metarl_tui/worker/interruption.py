@@ -39,9 +39,14 @@ class Interruption:
             signal.signal(self._installed[-1], self._received)
 
     def restore(self) -> None:
-        """Put the default handlers back and forget the timer."""
+        """Forget the timer, and put the default handlers back where no signal has ended the run.
+
+        One that has makes the process leave, and a batch system sends another soon after.
+        """
         if self._timer:
             self._timer.cancel()
+        if self.signal:
+            return
         for number in self._installed:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 

@@ -22,10 +22,11 @@ from metarl_tui.runs.liveness import Heart, acquire_lock, longest_iteration, wri
 from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.requests import Request, discard, pending
 from metarl_tui.text import clean
-from metarl_tui.worker.build import build_trainer, versions
+from metarl_tui.worker import forked
+from metarl_tui.worker.build import build_trainer, machine, versions
 from metarl_tui.worker.control import POLL_SECONDS, Control
 from metarl_tui.worker.exact import changes_after, find_past, read_history, repeating
-from metarl_tui.worker.fork import check_complete, check_spaces, fitted, forked_at, former, in_fork
+from metarl_tui.worker.forked import ParentRows, forked_at, former, measures_another
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.saving import Saver
 from metarl_tui.worker.writer import Observer, Writer
@@ -112,7 +113,8 @@ class _Worker:
         """Start, train, end. Every way out is journaled."""
         try:
             self._prepare()
-            self._start(asked)
+            later = asked if self.iteration < forked_at(self.config) else None
+            self._start(None if later else asked)
         except (RunError, InvalidValue, TrainingError) as refusal:
             return self._could_not_start(str(refusal), stale)
         except BaseException as error:  # an environment's module may even call sys.exit
@@ -120,7 +122,7 @@ class _Worker:
             return self._could_not_start(_in_words(error), stale)
         try:
             self.control.reject(stale, "queued before the run was started again")
-            ending = self._catch_up() or self._loop()
+            ending = self._catch_up() or self._refuse(later) or self._loop()
             if ending.save:
                 self._save("final")
         except BaseException as error:
@@ -136,7 +138,7 @@ class _Worker:
         self.history = read_history(self.folder)
         self.record("status", self.iteration, state="starting")
         if self.config.parent:
-            check_complete(self.folder)
+            forked.check_complete(self.folder, self.history)
         past = find_past(self.folder)
         self.iteration = past.iteration
         for note in past.notes:
@@ -156,6 +158,8 @@ class _Worker:
             lambda: {"options": {"pace": options.pace, "on_nan": options.on_nan}},
         )
         self.saver.restore(past.worker)
+        if past.iteration == forked_at(self.config) and measures_another(self.config):
+            self.saver.begin_anew()
         self.control = Control(
             self.folder,
             self.trainer,
@@ -173,21 +177,21 @@ class _Worker:
         if is_former and former(self.config) != self.config:
             self.trainer.close()
             self.trainer = build_trainer(former(self.config))
-        check_spaces(self.config, own, state or self.trainer.state())
+        forked.check_spaces(self.config, own, state or self.trainer.state())
 
     def _restore(self, state: State | None, iteration: int) -> None:
         """Let the trainer go on from ``state``; journal what is not exact about that."""
         if state is None:
             return
         leaving = bool(self.config.parent) and iteration == forked_at(self.config)
-        inexact = self.trainer.restore(fitted(self.config, state) if leaving else state)
+        inexact = self.trainer.restore(forked.fitted(self.config, state) if leaving else state)
+        if inexact and iteration < forked_at(self.config):
+            raise RunError(forked.why_not_forward(iteration, inexact))
         if inexact:
-            self.record("note", iteration, text=in_fork(inexact) if leaving else inexact)
+            self.record("note", iteration, text=forked.in_fork(inexact) if leaving else inexact)
 
     def _start(self, asked: AskedAtStart | None) -> None:
-        if asked and (
-            why := self.control.apply_at_start(asked.values, asked.rebase, asked.request, asked.by)
-        ):
+        if why := self._why_refused(asked):
             raise RunError(why)
         is_fork = self.config.parent is not None
         more_to_come = self.iteration < forked_at(self.config) or self.control.is_due
@@ -213,6 +217,16 @@ class _Worker:
                 self.record("note", self.iteration, text=clean(remark))
         self._say("paused" if self.control.paused else "running", self.control.paused or "")
 
+    def _why_refused(self, asked: AskedAtStart | None) -> str | None:
+        if asked is None:
+            return None
+        return self.control.apply_at_start(asked.values, asked.rebase, asked.request, asked.by)
+
+    def _refuse(self, asked: AskedAtStart | None) -> Ending | None:
+        """Apply what was asked at the start of a fork only now that it has arrived; its refusal ends it."""
+        why = self._why_refused(asked)
+        return Ending("stopped", why, COULD_NOT_START, save=False) if why else None
+
     def _catch_up(self) -> Ending | None:
         """Train a fork forward to where it leaves its parent, by the steering its journal begins with."""
         start, goal = self.iteration, forked_at(self.config)
@@ -221,12 +235,15 @@ class _Worker:
         due = self.control.due
         self._say("starting", f"training forward from iteration {start} to {goal}, as the parent did")
         repeat = repeating(self.folder, self.trainer, self.options, due)
+        parent = ParentRows(self.folder, start)
         while self.trainer.iteration < goal:
             self.control.poll_for_stop()
             if ending := self._told_to_end():
                 return replace(ending, save=False)
             repeat.begin_iteration()
             done = self.trainer.step()
+            if why := parent.why_another(done, machine):
+                return Ending("failed", why, COULD_NOT_START, save=False)
             self.saver.measured(done.metrics)
             self.heart.message = f"training forward as the parent did: iteration {done.number} of {goal}"
             self.heart.boundary(done.number)
@@ -238,7 +255,10 @@ class _Worker:
             self.trainer = build_trainer(self.config, self.decisions)
             self.control.trainer = self.saver.trainer = self.trainer
             self._restore(state, goal)
-        self.record("note", goal, text=f"trained forward from iteration {start} to {goal} as the parent did")
+            self.saver.leave_held()
+        if measures_another(self.config):
+            self.saver.begin_anew()
+        self.record("note", goal, text=parent.outcome(goal))
         self._save("forked")
         self._say("running", "")
         return None

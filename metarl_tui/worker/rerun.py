@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.checkpoints import Checkpoint, DamagedCheckpoint
-from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
-from metarl_tui.runs.journal import Record
+from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.records import metric_values
-from metarl_tui.worker.build import build_trainer, versions
+from metarl_tui.worker.build import build_trainer, machine
 from metarl_tui.worker.exact import (
     NOT_EXACT,
+    Difference,
     History,
     changes_after,
+    first_difference,
+    other_now,
     read_history,
     repeating,
     rows_that_count,
+    why_inexact,
 )
-from metarl_tui.worker.fork import copied_checkpoint, fitted, forked_at, former
+from metarl_tui.worker.forked import copied_checkpoint, fitted, forked_at, former
 from trainers.declarations import make_settings
 from trainers.settings import LiveSettings
 from trainers.trainer import Iteration, State, Trainer
-
-TIMES = "time/"
-"""How the keys of metrics begin that are never the same."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Where a rerun first differs. A value is ``None`` where the metric was not measured."""
-
-    iteration: int
-    metric: str
-    recorded: float | str | None
-    now: float | str | None
 
 
 @dataclass
@@ -77,9 +65,10 @@ def rerun(folder: RunFolder, progress: Callable[[int, int], None]) -> Comparison
                 break
             done = again.train_to(row["iteration"], lambda iteration: progress(iteration, history.last))
             result.compared += 1
-            result.difference = _first_difference(row, done, result.metrics)
+            result.difference = first_difference(row, done, result.metrics)
             if result.difference is not None:
-                result.reasons = [*again.reasons, *_reasons(folder.config, history)]
+                known = why_inexact(folder.config, history)
+                result.reasons = [*again.reasons, *known, *other_now(history.started, machine())]
                 break
     finally:
         again.trainer.close()
@@ -147,34 +136,3 @@ def _read_state(folder: RunFolder, iteration: int) -> State:
     except DamagedCheckpoint as error:
         raise RunError(f"run {folder.short_id} can't be trained again from its parent's {error}") from error
     return State(weights=contents.weights, tensors=contents.tensors, numbers=contents.numbers)
-
-
-def _first_difference(row: Record, done: Iteration, seen: set[str]) -> Difference | None:
-    """The first metric in the alphabet that is not the same, bit for bit; ``seen`` takes in all of them."""
-    if done.number != row["iteration"]:
-        return Difference(row["iteration"], "iteration", row["iteration"], done.number)
-    recorded, now = row["values"], metric_values(dict(done.metrics))
-    for key in sorted(recorded.keys() | now.keys()):
-        if key.startswith(TIMES):
-            continue
-        seen.add(key)
-        then, again = recorded.get(key), now.get(key)
-        if then != again:
-            return Difference(row["iteration"], key, then, again)
-    return None
-
-
-def _reasons(config: RunConfig, history: History) -> list[str]:
-    """What was other when the run was trained than it is now, as far as the journal tells."""
-    found = list(history.inexact)
-    if (device := str(config.setup.get("device", "cpu"))) != "cpu":
-        found.append(f"device {device}: no two trainings are the same there")
-    if history.damaged:
-        found.append(f"{history.damaged} journal records can't be read, and with them perhaps changes")
-    here = versions() | {"host": platform.node()}
-    for started in history.started:
-        then = {**(started.get("versions") or {}), "host": started.get("host")}
-        for name, value in here.items():
-            if then.get(name) is not None and str(then[name]) != value:
-                found.append(f"{name}: {then[name]} then, {value} now")
-    return list(dict.fromkeys(found))

@@ -81,6 +81,15 @@ class Saver:
         self.best, self.latest = state.get("best"), state.get("latest")
         self.sparkline = Sparkline(list(state.get("sparkline", [])), int(state.get("sparkline_width", 1)))
 
+    def leave_held(self) -> None:
+        """Let the best so far be that was held to be saved: it is of another set-up than the trainer's."""
+        self._best = None
+
+    def begin_anew(self) -> None:
+        """Forget what was best and how it came: from here on something else is measured."""
+        self.best = self.latest = self._best = None
+        self.sparkline = Sparkline()
+
     def measured(self, values: dict[str, float]) -> str | None:
         """Take in an iteration's metrics; the reason to save a checkpoint now, if there is one.
 

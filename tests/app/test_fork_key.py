@@ -11,7 +11,7 @@ from live_run import until
 from metarl_tui.app.app import MetarlApp
 from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.runs.find import list_runs
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.folder import RunError, RunFolder
 
 
 class Started:
@@ -51,3 +51,25 @@ async def test_the_key_asks_and_opens_a_fork_at_the_playhead(tmp_path: Path) -> 
         assert app.screen.folder == fork
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is screen)
+
+
+class Refused:
+    """A worker that could not start."""
+
+    def check(self) -> str:
+        raise RunError("nothing left to do: trained for 5000 steps")
+
+    def end(self) -> None: ...
+
+
+async def test_a_fork_that_can_not_start_is_taken_back_and_the_parent_says_why(tmp_path: Path) -> None:
+    parent = RunFolder(write_run(tmp_path, records=run_records(60)))
+    app = MetarlApp(tmp_path, run=parent, start=lambda folder: Refused())
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = app.screen
+        assert isinstance(screen, RunScreen)
+        await until(pilot, lambda: screen.follower is not None and screen.follower.complete)
+        await pilot.press("f", "y")
+        await until(pilot, lambda: "not forked: nothing left to do" in str(screen.answer.text))
+        assert app.screen is screen
+        assert list_runs(tmp_path) == [parent]

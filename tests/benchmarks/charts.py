@@ -101,6 +101,9 @@ async def follow(iterations: int, per_second: int, colours: str, refreshes: int 
         grid._keys = grid._keys[:6]
         grid._lay_out()
         await pilot.pause()
+        grid.settle()
+        bar.update(tape, playhead)
+        await pilot.pause()
         for refresh in range(refreshes):
             tape.extend(records[start + refresh * step : start + (refresh + 1) * step])
             playhead.advance(1 / hertz, tape)

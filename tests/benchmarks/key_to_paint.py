@@ -52,13 +52,26 @@ class Terminal:
         """Read for ``seconds``, or until ``until`` has come; whether it has."""
         end, seen = time.perf_counter() + seconds, b""
         while (left := end - time.perf_counter()) > 0:
-            if select.select([self._descriptor], [], [], left)[0]:
-                part = os.read(self._descriptor, 1 << 16)
-                self.received += len(part)
-                seen += part
-                if until is not None and until in seen:
-                    return True
+            seen += self.take(left)
+            if until is not None and until in seen:
+                return True
         return False
+
+    def take(self, seconds: float) -> bytes:
+        """What arrives first within ``seconds``; nothing where nothing does."""
+        if not select.select([self._descriptor], [], [], seconds)[0]:
+            return b""
+        part = os.read(self._descriptor, 1 << 16)
+        self.received += len(part)
+        return part
+
+
+def program() -> str:
+    """The command ``metarl-tui`` of this environment."""
+    found = shutil.which("metarl-tui", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        raise SystemExit("metarl-tui is not installed in this environment; pip install . first")
+    return found
 
 
 def main() -> None:
@@ -70,23 +83,19 @@ def main() -> None:
     parser.add_argument("--size", default="200x60")
     arguments = parser.parse_args()
     columns, rows = map(int, arguments.size.split("x"))
-    program = shutil.which(
-        "metarl-tui", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
-    if program is None:
-        raise SystemExit("metarl-tui is not installed in this environment; pip install . first")
+    command = program()
     with tempfile.TemporaryDirectory() as folder:
-        train = [program, "train", "ppo", "--detach", "--runs-dir", folder, "--total-steps", "100000000"]
+        train = [command, "train", "ppo", "--detach", "--runs-dir", folder, "--total-steps", "100000000"]
         run = subprocess.run(train, check=True, capture_output=True, text=True).stdout.strip()
         try:
             measure(
-                [program, "open", run, "--runs-dir", folder, "--refresh", arguments.refresh],
+                [command, "open", run, "--runs-dir", folder, "--refresh", arguments.refresh],
                 columns,
                 rows,
                 arguments.keys,
             )
         finally:
-            subprocess.run([program, "stop", run, "--runs-dir", folder], check=True, capture_output=True)
+            subprocess.run([command, "stop", run, "--runs-dir", folder], check=True, capture_output=True)
 
 
 def measure(command: list[str], columns: int, rows: int, keys: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from metarl_tui.commands.group import group
+from metarl_tui.commands.program import group
 from metarl_tui.runs.folder import RunConfig, RunFolder, acquire_lock
 from metarl_tui.runs.heartbeat import Heart
 from metarl_tui.runs.journal import Journal

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from metarl_tui.launch import StartFailed
@@ -96,6 +97,22 @@ def test_set_on_an_ended_run_points_to_resume(invoke: Any, make_run: Any, state:
     assert result.exit_code == 1
     assert f"is {state}" in result.stderr
     assert f"metarl-tui resume {folder.short_id} clip_epsilon=0.1" in result.stderr
+    assert not pending(folder)
+
+
+def test_where_nobody_can_be_seen_it_is_not_waited_without_end(
+    invoke: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metarl_tui.runs.liveness.WATCH_SECONDS", 0.2)
+    folder = make_run("running")
+    worker = orjson.loads(folder.worker.read_bytes())
+    folder.worker.write_bytes(orjson.dumps({**worker, "host": "elsewhere"}))
+    result = invoke("set", folder.id, "gamma=0.9")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"rejected: nobody answers: run {folder.short_id} is unknown (no sign of life from elsewhere); "
+        "the request was withdrawn"
+    )
     assert not pending(folder)
 
 

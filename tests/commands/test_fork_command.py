@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,15 @@ def rows(folder: RunFolder) -> dict[int, dict[str, Any]]:
     }
 
 
-def wait_for_end(folder: RunFolder) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
-    while observe(folder).alive or observe(folder).state in ("running", "starting"):
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def wait_for_end(folder: RunFolder) -> None:
+    wait_for(lambda: not observe(folder).alive and observe(folder).state not in ("running", "starting"))
 
 
 def test_a_live_hand_steered_run_is_forked_and_both_are_trained_again(
@@ -58,7 +64,9 @@ def test_a_live_hand_steered_run_is_forked_and_both_are_trained_again(
     begun = run_program("train", "ppo", "--detach", *words)
     parent = find_run(runs_dir, begun.stdout.strip())
     steered = invoke("set", "parent", "clip_epsilon=0.05")
-    assert steered.stdout.startswith("applied at iteration")
+    found = re.match(r"applied at iteration (\d+)", steered.stdout)
+    assert found
+    wait_for(lambda: int(found[1]) in rows(parent))  # before that the fork would leave without the change
     at = max(rows(parent))
     forked = run_program("fork", "parent", "--at", str(at), "--detach", "--name", "child", "pace=off")
     assert forked.returncode == 0, forked.stderr
@@ -117,11 +125,33 @@ def test_forks_that_can_not_be_leave_nothing(
     assert list_runs(runs_dir) == [run]
 
 
-def test_a_fork_at_the_end_of_a_finished_run_needs_more_to_do(invoke: Any, make_run: Any) -> None:
+def test_a_fork_at_the_end_of_a_finished_run_needs_more_to_do(
+    invoke: Any, make_run: Any, runs_dir: Path
+) -> None:
     run = make_run("finished", why="trained for 5000000 steps, total_steps = 5000000")
     result = invoke("fork", run.short_id, "--no-ui")
     assert result.exit_code == 2
     assert f"metarl-tui fork {run.short_id} total_steps=10000000" in result.stderr
+    for words, message in (
+        (("--at", "99"), "at = 99: run"),
+        (("seed=4",), "seed = 4: can't change in a fork"),
+        (("hidden_sizes=4",), "hidden_sizes = 4: can't change in a fork"),
+    ):
+        assert message in invoke("fork", run.short_id, *words, "--no-ui").stderr
+    assert list_runs(runs_dir) == [run]
+
+
+def test_a_fork_names_its_parent(invoke: Any, make_run: Any, runs_dir: Path) -> None:
+    from metarl_tui.worker.fork import make_fork
+
+    parent = make_run()
+    fork = make_fork(parent, runs_dir, 0, name="wider").folder
+    assert f"forked from {parent.id} at iteration 0" in invoke("show", fork.short_id).stdout
+    line = next(line for line in invoke("list").stdout.splitlines() if line.startswith(fork.short_id))
+    assert line.endswith(f"wider, from {parent.short_id}@0")
+    pages = {page["id"]: page["parent"] for page in json.loads(invoke("list", "--json").stdout)}
+    assert pages[parent.id] is None
+    assert (pages[fork.id]["run"], pages[fork.id]["iteration"]) == (parent.id, 0)
 
 
 def test_arguments_of_the_environment_are_added(invoke: Any, make_run: Any) -> None:

@@ -9,24 +9,31 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from metarl_tui.commands.seeds import parse_seeds
+from metarl_tui.commands import auto, seeds
+from metarl_tui.commands.resolve import resolve
+from metarl_tui.commands.seeds import parse_seeds, train_group
+from metarl_tui.commands.starting import Where
 from metarl_tui.launch import StartFailed
 from metarl_tui.runs.find import list_runs
-from metarl_tui.runs.folder import RunFolder, acquire_lock
+from metarl_tui.runs.folder import RunBusy, RunConfig, RunError, RunFolder, acquire_lock
 from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.journal import Journal, last_records
-from metarl_tui.runs.liveness import observe
+from metarl_tui.runs.liveness import Standing, observe
 from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.requests import send
 from metarl_tui.statistics import interquartile_mean, over_runs
 from metarl_tui.supervisor import Supervisor
 from trainers.declarations import InvalidValue
+from trainers.hyperparameters import TRAINERS
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ("--num-envs", "4", "--rollout-steps", "16", "--minibatch-size", "32", "--hidden-sizes", "8")
@@ -59,13 +66,15 @@ def states(folder: RunFolder) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("1-5", [1, 2, 3, 4, 5]), ("1,3,7", [1, 3, 7]), ("0, 2-3", [0, 2, 3]), ("4", [4])]
+    ("text", "found"), [("1-5", [1, 2, 3, 4, 5]), ("1,3,7", [1, 3, 7]), ("0, 2-3", [0, 2, 3]), ("4", [4])]
 )
-def test_seeds_are_ranges_and_numbers(text: str, seeds: list[int]) -> None:
-    assert parse_seeds(text) == seeds
+def test_seeds_are_ranges_and_numbers(text: str, found: list[int]) -> None:
+    assert parse_seeds(text) == found
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "3-1", "1,1", "-2", "1-2000", "1.5", "9999999999999999999"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1-", "3-1", "1,1", "-2", "1-2000", "1.5", "9999999999999999999", "9" * 5000, "١"]
+)
 def test_what_are_no_seeds(text: str) -> None:
     with pytest.raises(InvalidValue, match="seeds = "):
         parse_seeds(text)
@@ -157,6 +166,50 @@ def test_a_signal_reaches_every_worker_and_no_other_is_started(
     assert not launches.alive
 
 
+@pytest.mark.parametrize("name", ["USR1", "USR2"])
+def test_the_members_own_signal_ends_them_all(
+    runs_dir: Path, launches: type[FakeLaunch], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    members = [RunFolder.create(runs_dir, RunConfig("ppo", options={"stop_signal": name})) for _ in range(2)]
+    number = signal.Signals[f"SIG{name}"]
+    monkeypatch.setattr("metarl_tui.supervisor.time.sleep", lambda seconds: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    supervisor = Supervisor(members, 2, attended=True, tell=lambda run, what, code: None)
+    assert supervisor.run() == 128 + number
+    assert not launches.alive
+    assert signal.getsignal(number) == before
+
+
+def test_what_has_trained_before_and_can_not_start_keeps_none_of_the_others(
+    make_run: Any, launches: type[FakeLaunch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [make_run(), make_run(), make_run()]
+
+    def start(folder: RunFolder, attended: bool) -> FakeLaunch:
+        if folder == members[1]:
+            raise RunError("no")
+        return FakeLaunch(folder, "not either" if folder == members[0] else "")
+
+    monkeypatch.setattr("metarl_tui.supervisor.start", start)
+    monkeypatch.setattr("metarl_tui.supervisor.time.sleep", lambda seconds: launches.alive[-1].end(0))
+    told: list[tuple[RunFolder, str]] = []
+    supervisor = Supervisor(members, 1, attended=True, tell=lambda run, what, code: told.append((run, what)))
+    assert supervisor.run() == 2
+    assert told[:3] == [
+        (members[0], "not started: not either"), (members[1], "not started: no"), (members[2], "started"),
+    ]  # fmt: skip
+    members.pop()
+    supervisor = Supervisor(members, 1, attended=True, tell=lambda run, what, code: None)
+    with pytest.raises(RunError, match="not either"):
+        supervisor.run()
+    members[0].journal.unlink()
+    supervisor = Supervisor(members, 1, attended=True, tell=lambda run, what, code: told.append((run, what)))
+    told.clear()
+    with pytest.raises(RunError, match="not either"):
+        supervisor.run()
+    assert told == []
+
+
 def test_what_waits_for_its_turn_is_starting_and_can_be_stopped(
     make_run: Any, runs_dir: Path, launches: type[FakeLaunch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +288,132 @@ def test_behind_the_screen_the_group_trains_on(runs_dir: Path) -> None:
     members = find_group(runs_dir, page["group"])
     assert [run.id for run in members] == [run["id"] for run in page["runs"]]
     wait_until(lambda: all(states(run)[-1:] == ["finished"] for run in members))
+
+
+def test_a_signal_while_it_starts_leaves_none_of_the_group_training(runs_dir: Path) -> None:
+    runs_dir.mkdir(parents=True)
+    words = ("--detach", "--total-steps", "100000000", *SMALL)
+    started = program(runs_dir, "train", "ppo", "--seeds", "1-2", *words)
+    wait_until(lambda: any(run.launched.exists() for run in list_runs(runs_dir)))
+    started.send_signal(signal.SIGTERM)
+    started.communicate(timeout=60)
+    assert started.returncode == 143
+    assert processes_of(runs_dir) == []
+    assert all(states(run)[-1] == "stopped" for run in list_runs(runs_dir))
+
+
+def processes_of(runs_dir: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                found.append((entry / "cmdline").read_text())
+    return [line for line in found if str(runs_dir) in line]
+
+
+def configured(name: str) -> RunConfig:
+    return resolve(TRAINERS["ppo"], {}, name=name)
+
+
+def test_no_folder_stays_where_one_can_not_be_made(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = RunFolder.create
+
+    def make(runs_dir: Path, config: RunConfig) -> RunFolder:
+        if len(list_runs(runs_dir)) == 2:
+            raise RunError("No space left on device")
+        return create(runs_dir, config)
+
+    monkeypatch.setattr(RunFolder, "create", make)
+    with pytest.raises(RunError, match="No space left"):
+        train_group(configured("g"), [1, 2, 3], Where(runs_dir, {}, no_ui=True), resume=False)
+    assert list_runs(runs_dir) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_group_is_not_called_as_a_run_is(make_run: Any, runs_dir: Path, resume: bool) -> None:
+    run = make_run(name="exp")
+    with pytest.raises(InvalidValue, match="name = exp: a run has this name"):
+        train_group(configured("exp"), [1, 2], Where(runs_dir, {}, no_ui=True), resume=resume)
+    assert list_runs(runs_dir) == [run]
+
+
+def test_what_others_train_is_said_and_the_rest_is_gone_on_with(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[list[int]] = []
+
+    def train(group: Any, most: int, where: Where) -> int:
+        trained.append([run.config.setup["seed"] for run in group.members])
+        return 0
+
+    monkeypatch.setattr(seeds, "_in_foreground", train)
+    where = Where(runs_dir, {}, no_ui=True)
+    assert train_group(configured("g"), [1, 2, 3], where, resume=True) == 0
+    stand = {1: Standing("running", "", 1, True), 2: Standing("stopped", "", 1, False),
+             3: Standing("finished", "", 1, False)}  # fmt: skip
+    monkeypatch.setattr(seeds, "standing_of", lambda run: stand[run.config.setup["seed"]])
+    assert train_group(configured("g"), [1, 2, 3], where, resume=True) == 2
+    assert trained == [[1, 2, 3], [2]]
+    said = capsys.readouterr()
+    assert said.err.startswith("seed 1  ")
+    assert said.err.endswith("  running already\n")
+    assert said.out.endswith("  finished already\n")
+
+
+def test_a_run_without_a_checkpoint_is_left_out_of_its_groups_evaluation(
+    runs_dir: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured("")
+    runs = [
+        RunFolder.create(runs_dir, replace(config, setup={**config.setup, "seed": seed}, group="g"))
+        for seed in (1, 2, 3)
+    ]
+    bad = {runs[1].id}
+
+    def evaluated(folder: RunFolder, *_: Any) -> dict[str, Any]:
+        if folder.id in bad:
+            raise RunError("no checkpoint yet")
+        return {"run": folder.id, "return_mean": 10.0 * folder.config.setup["seed"]}
+
+    monkeypatch.setattr("metarl_tui.worker.evaluate.evaluate_checkpoint", evaluated)
+    result = invoke("evaluate", "g", "--json")
+    assert (result.exit_code, result.stderr) == (0, f"{runs[1].short_id} is left out: no checkpoint yet\n")
+    page = json.loads(result.stdout)
+    assert page["left_out"] == [{"run": runs[1].id, "why": "no checkpoint yet"}]
+    assert page["over_runs"] == {"return_mean": {"median": 20.0, "iqm": 20.0, "runs": 2}}
+    bad |= {run.id for run in runs}
+    result = invoke("evaluate", "g")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("error: no run of g can be evaluated\n")
+
+
+def test_of_two_that_find_nothing_one_begins_the_run(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, said = configured("race"), []
+    looked = threading.Event()
+    find = auto.newest_like
+
+    def look(runs_dir: Path, config: RunConfig) -> RunFolder | None:
+        found = find(runs_dir, config)
+        looked.set()
+        return found
+
+    def go_on() -> None:
+        try:
+            said.append(auto.go_on_or_begin(config, Where(runs_dir, {}, no_ui=True)))
+        except RunBusy as error:
+            said.append(str(error))
+
+    monkeypatch.setattr(auto, "newest_like", look)
+    monkeypatch.setattr(auto, "begin", lambda folder, where, **how: 0)
+    other = threading.Thread(target=go_on)
+    with auto.beginning(runs_dir):
+        other.start()
+        assert looked.wait(10)
+        run = RunFolder.create(runs_dir, config)
+    other.join()
+    assert list_runs(runs_dir) == [run]
+    (why,) = said
+    assert f"run {run.short_id} of this configuration is starting already" in str(why)
 
 
 def test_seeds_that_can_not_start_say_why_once_and_leave_nothing(runs_dir: Path) -> None:

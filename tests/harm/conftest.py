@@ -26,6 +26,14 @@ DEFAULT_SCALE = 0.1
 _FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The key by which whoever begins a run is known goes to a folder of the tests'."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--harm-scale", type=float, default=DEFAULT_SCALE, help="share of each count; 1 runs them whole"

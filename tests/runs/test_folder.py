@@ -170,7 +170,8 @@ def test_an_interrupted_replacement_leaves_the_old_content(
 
 def test_a_folder_that_others_may_write_is_refused_for_control(run: RunFolder) -> None:
     run.check_private()
-    for path in (run.path, run.requests):
+    run.journal.touch(0o600)
+    for path in (run.path, run.path / "run.json", run.requests, run.journal, run.checkpoints):
         for mode, who in ((0o770, "its group"), (0o707, "everyone"), (0o777, "everyone")):
             path.chmod(mode)
             with pytest.raises(RunError, match=who) as caught:
@@ -181,6 +182,16 @@ def test_a_folder_that_others_may_write_is_refused_for_control(run: RunFolder) -
             subprocess.run(["sh", "-c", command], check=True)
             run.check_private()
     assert requests.pending(run) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("part", [".", "run.json", "requests", "checkpoints"])
+def test_what_belongs_to_others_is_refused_for_control(run: RunFolder, part: str) -> None:
+    os.chown(run.path / part, 65534, 0)
+    with pytest.raises(RunError, match="belongs to nobody, who could then steer the run") as caught:
+        requests.send(run, "stop")
+    subprocess.run(["sh", "-c", str(caught.value).rpartition("mend it with: ")[2]], check=True)
+    run.check_private()
 
 
 def test_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("worker", "app
 
 from received import Invoke  # noqa: E402
 
-from metarl_tui.commands.group import group  # noqa: E402
+from metarl_tui.commands.program import group  # noqa: E402
 
 LONGEST_SECONDS = 120
 """After this a test fails: what is read must not be waited for."""

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from live_run import app_on, text, until
 from received import MODULE, Invoke, append, change, received
+from small_runs import SMALL, train_here
 from test_terminal import Terminal
 
-from metarl_tui.launch import start
-from metarl_tui.runs.folder import NotTrusted, RunConfig, RunFolder
+from metarl_tui.launch import StartFailed, start, start_group
+from metarl_tui.runs import trust
+from metarl_tui.runs.folder import NotTrusted, RunConfig, RunError, RunFolder
 from metarl_tui.runs.trust import names_code
 from metarl_tui.worker.build import find_environments_of
 from metarl_tui.worker.exact import read_history
@@ -95,6 +97,66 @@ def test_a_key_that_others_can_read_proves_nothing(runs_dir: Path, tmp_path: Pat
     next((tmp_path / "state").rglob("key")).chmod(0o644)
     with pytest.raises(NotTrusted):
         RunFolder(run.path).check_trusted()
+
+
+def test_two_that_need_a_first_key_at_once_have_one(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = []
+
+    def key(size: int) -> bytes:
+        monkeypatch.undo()
+        monkeypatch.setenv("XDG_STATE_HOME", str(runs_dir.parent / "state"))
+        marked.append(begun(runs_dir))  # while the other makes its own
+        return bytes(size)
+
+    monkeypatch.setattr(trust.secrets, "token_bytes", key)
+    marked.append(begun(runs_dir))
+    assert len(marked) == 2
+    for run in marked:
+        RunFolder(run.path).check_trusted()
+    assert [path.name for path in (runs_dir.parent / "state").rglob("*") if path.is_file()] == ["key"]
+
+
+def swapped(evil: RunFolder) -> RunFolder:
+    """As ``evil`` was read and agreed to; what stands there since then is another."""
+    agreed = RunFolder(evil.path)
+    assert agreed.config.setup["env"] == NAMED
+    change(evil.path, setup={"env": "evil:Else"})
+    agreed.trust()
+    return agreed
+
+
+def test_what_was_agreed_to_is_what_was_read_before_the_question(evil: RunFolder) -> None:
+    agreed = swapped(evil)
+    agreed.check_trusted()
+    assert agreed.config.setup["env"] == NAMED
+    with pytest.raises(NotTrusted, match="evil:Else"):
+        RunFolder(evil.path).check_trusted()
+    with pytest.raises(NotTrusted):
+        RunFolder(evil.path, trusted=agreed.trusted_digest).check_trusted()
+    change(evil.path, setup={"env": NAMED})
+    RunFolder(evil.path, trusted=agreed.trusted_digest).check_trusted()
+
+
+def test_a_worker_refuses_another_configuration_than_was_agreed_to(evil: RunFolder, witness: Path) -> None:
+    agreed = swapped(evil)
+    for launch in (start(agreed), start_group([agreed], 1)):
+        with pytest.raises(StartFailed, match="evil:Else"):
+            launch.wait()
+        launch.end()
+    assert not witness.exists()
+
+
+def test_what_is_evaluated_is_what_was_looked_at(runs_dir: Path, witness: Path) -> None:
+    from metarl_tui.worker.evaluate import evaluate_checkpoint
+
+    run = begun(runs_dir, "CartPole-v1", hyperparameters={**SMALL, "total_steps": 64})
+    assert train_here(run) == 0
+    looked_at = RunFolder(run.path)
+    looked_at.check_trusted()
+    change(run.path, setup={"env": NAMED})
+    with pytest.raises(RunError, match=r"run\.json was changed while it was read"):
+        evaluate_checkpoint(looked_at, {"episodes": 1}, None, lambda _: None)
+    assert not witness.exists()
 
 
 def test_without_a_place_for_a_key_trust_lasts_as_long_as_the_process(runs_dir: Path, tmp_path: Path) -> None:

@@ -223,3 +223,10 @@ def test_promp_adds_the_divergence_from_the_sampling_policies():
     assert total.item() > 0.01
     torch.testing.assert_close(penalised[0] - plain[0], 0.5 * total)
     torch.testing.assert_close(penalised[1].inner_kl, total)
+
+
+def test_losses_computed_beforehand_can_not_be_descended_where_changes_are_kept_in_factors():
+    parameters = {"a.weight": torch.randn(50, 50).requires_grad_()}
+    losses = parameters["a.weight"].sum().expand(2)
+    with pytest.raises(ValueError, match="losses: must compute them"):
+        FastWeights(parameters, 2, rank=1).descend(losses, 0.1, second_order=False)

@@ -8,7 +8,7 @@ import torch
 
 from trainers.hyperparameters import PPOHyperparameters
 from trainers.policies import Policy
-from trainers.ppo import Minibatch, gradients
+from trainers.ppo import Minibatch, gradients, weighed
 from trainers.spaces import BoxSpec, DiscreteSpec
 
 PLAIN = BoxSpec((3,), "float32", (-np.inf,), (np.inf,))
@@ -56,7 +56,7 @@ def case(space, hidden, weights, *, normalize_observations=False):
 
 
 def found_by(policy, batch, h):
-    measured = gradients(policy, batch, h)
+    measured = gradients(policy, weighed(batch, h), h)
     return measured, [parameter.grad.clone() for parameter in policy.parameters()]
 
 

@@ -14,7 +14,10 @@ from small_runs import MakeRun, metrics, records, states, train_here, train_savi
 from metarl_tui.runs import checkpoints, requests
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import Journal
+from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.worker.fork import make_fork
+from metarl_tui.worker.forked import parent_rows
+from metarl_tui.worker.loop import AskedAtStart
 from trainers.declarations import InvalidValue
 
 MakeMAML = Callable[..., RunFolder]
@@ -105,8 +108,6 @@ def test_what_was_steered_by_hand_is_repeated_up_to_the_fork_and_not_after(make_
     parent = make_run(env="Acrobot-v1", vector="sync", total_steps=64 * 4)
     train_saving(parent, 4)
     asked = [({"clip_epsilon": 0.05, "total_steps": 64 * 7}, "a"), ({"gamma": 0.9, "total_steps": 640}, "b")]
-    from metarl_tui.worker.loop import AskedAtStart
-
     for values, request in asked:
         assert train_here(parent, asked=AskedAtStart(values, False, request, "me")) == 0
     keep_only(parent, 4, 10)
@@ -267,3 +268,166 @@ def test_values_that_no_fork_takes(make_run: MakeRun, changes: dict[str, Any], w
     with pytest.raises(RunError, match="has come to iteration 11"):
         fork_at(parent, 12)
     assert len(list(parent.path.parent.iterdir())) == 1
+
+
+def test_what_is_asked_at_the_start_changes_nothing_of_the_parents_past(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 5, 10)
+    keep_only(parent, 3)
+    asked, plain = fork_at(parent, 6), fork_at(parent, 6)
+    order = AskedAtStart({"learning_rate": 0.01, "clip_epsilon": 0.1}, False, "a" * 10, "me")
+    assert train_here(asked, asked=order) == train_here(plain) == 0
+    (change,) = records(asked, "control")
+    assert (change["iteration"], change["result"]) == (7, "applied")
+    assert metrics(asked)[7]["train/clip_epsilon"] == 0.1
+    mine, theirs = (
+        checkpoints.load(checkpoints.Checkpoint(run.checkpoints / "00000006", 6)) for run in (asked, plain)
+    )
+    assert all(np.array_equal(mine.weights[name], theirs.weights[name]) for name in theirs.weights)
+
+
+def test_what_is_asked_at_the_start_and_refused_ends_the_fork_where_it_arrived(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 5, 10)
+    keep_only(parent, 3)
+    fork = fork_at(parent, 6)
+    order = AskedAtStart({"minibatch_size": 7}, False, "a" * 10, "me")
+    assert train_here(fork, asked=order) == 2
+    assert "minibatch_size = 7" in records(fork, "status")[-1]["why"]
+    assert [one["result"] for one in records(fork, "control")] == ["rejected"]
+    assert not metrics(fork)
+    assert train_here(fork) == 0
+    assert metrics(fork) == {number: row for number, row in metrics(parent).items() if number > 6}
+
+
+def damage(folder: RunFolder, what: bytes) -> None:
+    """Make the lines of the journal unreadable that have ``what``."""
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    assert any(what in line for line in lines)
+    folder.journal.write_bytes(b"".join(b"{" + line[2:] if what in line else line for line in lines))
+
+
+def test_a_fork_that_trained_needs_no_proof_that_it_was_completed(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 5, 10)
+    fork, fresh = fork_at(parent, 7), fork_at(parent, 7)
+    assert train_here(fork) == 0
+    for one in (fork, fresh):
+        damage(one, b"forked from")
+    order, before = AskedAtStart({"total_steps": 1280}, False, "a" * 10, "me"), checkpoints.listed(fork)[-1]
+    assert train_here(fork, asked=order) == 0
+    assert checkpoints.listed(fork)[-1].iteration > before.iteration
+    assert train_here(fresh) == 2
+
+
+def test_an_environment_that_does_not_repeat_itself_is_not_trained_forward(make_run: MakeRun) -> None:
+    parent = make_run(env="hostile:Random", vector="sync")
+    train_saving(parent, 5, 10)
+    keep_only(parent, 5)
+    from_checkpoint, from_seed = fork_at(parent, 7), fork_at(parent, 3)
+    assert train_here(from_checkpoint) == train_here(from_seed) == 2
+    why = records(from_checkpoint, "status")[-1]["why"]
+    assert why.startswith("can't be trained forward from iteration 5 as its parent was: ")
+    assert "iteration 1 is not as the parent's: " in records(from_seed, "status")[-1]["why"]
+    for fork in (from_checkpoint, from_seed):
+        assert not any("as the parent did" in record["text"] for record in records(fork, "note"))
+        assert not metrics(fork)
+
+
+def forge(folder: RunFolder, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Write the journal anew, each record as ``change`` returns it."""
+    found = records(folder)
+    folder.journal.unlink()
+    with Journal(folder.journal) as journal:
+        for record in map(change, found):
+            fields = {name: record[name] for name in record if name not in ("seq", "time")}
+            journal.append(fields.pop("kind"), fields.pop("iteration"), **fields)
+
+
+def test_a_parent_from_another_machine_is_compared_row_by_row(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 3, 10)
+    keep_only(parent, 3)
+
+    def elsewhere(record: dict[str, Any]) -> dict[str, Any]:
+        if record.get("state") == "started":
+            return {**record, "host": "elsewhere", "versions": {**record["versions"], "torch": "1.0.0"}}
+        return record
+
+    def rounded(record: dict[str, Any]) -> dict[str, Any]:
+        if record["kind"] != "metrics" or record["iteration"] != 5:
+            return record
+        return {**record, "values": {**record["values"], "train/grad_norm": 0.25}}
+
+    forge(parent, elsewhere)
+    same = fork_at(parent, 6)
+    assert train_here(same) == 0  # it was computed here, whatever its journal says
+    assert records(same, "note")[-1]["text"] == "trained forward from iteration 3 to 6 as the parent did"
+    forge(parent, rounded)
+    other = fork_at(parent, 6)
+    assert train_here(other) == 2
+    why = records(other, "status")[-1]["why"]
+    assert "iteration 5 is not as the parent's: train/grad_norm was 0.25 and is " in why
+    assert "; torch: 1.0.0 then, " in why
+    assert "; host: elsewhere then, " in why
+    assert [one.iteration for one in checkpoints.listed(other)] == [3]
+
+
+def test_rows_that_are_missing_are_said(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 3, 10)
+    keep_only(parent, 3)
+    fork = fork_at(parent, 6)
+    parent_rows(fork).unlink()
+    assert train_here(fork) == 0
+    assert "; 3 of these 3 had no row to compare with" in records(fork, "note")[-1]["text"]
+
+
+@pytest.mark.parametrize("at", [6, 8])
+def test_the_best_of_another_environment_is_not_the_forks(make_run: MakeRun, at: int) -> None:
+    parent = make_run(vector="sync", eval_every=1)
+    train_saving(parent, 6)
+    keep_only(parent, 6)
+    fork = fork_at(parent, at, env_arg={"sutton_barto_reward": True}, total_steps=64 * 12)
+    assert train_here(fork) == 0
+    measured = [row["eval/return_mean"] for row in metrics(fork).values()]
+    summary = read_summary(fork)
+    assert summary is not None
+    assert summary.best == max(measured) <= 0  # the parent's rewards are positive
+    assert len(summary.sparkline) <= len(measured)
+    assert any("best" in one.reasons for one in checkpoints.listed(fork) if one.iteration > at)
+
+
+def test_the_best_that_the_parent_held_is_not_the_forks_checkpoint(make_run: MakeRun) -> None:
+    parent = make_run(eval_every=1)
+    assert train_here(parent) == 0
+    evaluated = {number: row["eval/return_mean"] for number, row in metrics(parent).items()}
+    keep_only(parent)
+    at = max(evaluated, key=lambda number: (evaluated[number], -number))
+    fork = fork_at(parent, at, num_envs=8, total_steps=128 * 12)
+    assert train_here(fork) == 0
+    (own,) = [one for one in checkpoints.listed(fork) if one.iteration == at]
+    assert checkpoints.load(own).numbers["settings"]["values"]["num_envs"] == 8
+
+
+def test_a_schedule_of_the_forks_own_begins_at_the_value_given_with_it(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 5)
+    fork = fork_at(parent, 5, anneal_floor=0.5, learning_rate=0.01, total_steps=1280)
+    assert train_here(fork) == 0
+    rates = [row["train/learning_rate"] for row in metrics(fork).values()]
+    assert rates == sorted(rates, reverse=True)
+    assert 0.005 < rates[-1] < rates[0] < 0.01
+
+
+def test_live_values_are_planned_and_checked_with_what_is_in_force(make_run: MakeRun) -> None:
+    parent = make_run(minibatch_size=64, changes=[{"iteration": 3, "minibatch_size": 16}])
+    train_saving(parent, 5)
+    live = fork_at(parent, 7, clip_epsilon=0.1)
+    assert live.config.hyperparameters == parent.config.hyperparameters | live.config.hyperparameters
+    assert live.config.hyperparameters["clip_epsilon"] != 0.1
+    assert live.config.changes[-1] == {"iteration": 8, "clip_epsilon": 0.1}
+    fork = fork_at(parent, 7, num_envs=2)
+    assert train_here(fork) == 0
+    assert fork.config.hyperparameters["minibatch_size"] == 16
+    assert not [record for record in records(fork, "control") if record["iteration"] > 7]

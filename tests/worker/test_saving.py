@@ -8,6 +8,7 @@ import numpy as np
 from small_runs import MakeRun
 
 from metarl_tui.runs import checkpoints
+from metarl_tui.runs.checkpoints import Contents
 from metarl_tui.worker.saving import Saver
 from trainers.hyperparameters import TRAINERS
 from trainers.trainer import Progress, State, Trainer
@@ -47,3 +48,13 @@ def test_the_best_state_is_held_until_a_checkpoint_is_due(make_run: MakeRun) -> 
     saver.save("asked")
     assert [one["reason"] for one in records[2:]] == ["asked"]
     assert saver.best == 7.0
+
+
+def test_where_a_fork_left_its_parent_is_never_thinned(make_run: MakeRun) -> None:
+    folder = make_run()
+    for iteration in range(1, 20):
+        checkpoints.save(folder, iteration, Contents(), "forked" if iteration == 5 else "automatic")
+    checkpoints.thin(folder, at_most=4)
+    left = {one.iteration for one in checkpoints.listed(folder)}
+    assert {1, 5, 18, 19} < left
+    assert len(left) == 8

@@ -91,7 +91,6 @@ class Environments:
         self._vector: VectorEnv[Any, Any, Any] = vector
         self._seed = seed
         self._steps = 0
-        self._floats = np.issubdtype(self.observation_space.dtype, np.floating)
 
     def reset(self, seed: int | None = None) -> Array:
         """Begin new episodes everywhere; their first observations [N, …].
@@ -160,7 +159,7 @@ class Environments:
         return numbers | ({"made_of": dict(self.made_of)} if self.made_of else {})
 
     def _for_environment(self, actions: Array) -> Array:
-        if not np.isfinite(actions).all():
+        if actions.dtype.kind == "f" and not np.isfinite(actions).all():
             index = int(np.argmin(np.isfinite(actions).reshape(self.num_envs, -1).all(axis=1)))
             raise EnvironmentFault(
                 f"env = {self.name}: the action for environment {index} is not finite at step {self._steps}"
@@ -173,17 +172,20 @@ class Environments:
         step = Step(
             np.ascontiguousarray(observations), np.asarray(rewards, np.float64), terminated, truncated
         )
+        self._check_finite(step)
+        self.latest = step
+        return step
+
+    def _check_finite(self, step: Step) -> None:
         if not (finite := _finite(step.rewards)).all():
             index = int(np.argmin(finite))
             raise self._not_finite(index, "a reward of", step.rewards[index])
-        if self._floats and not (finite := _finite(step.observations)).all():
+        if step.observations.dtype.kind == "f" and not (finite := _finite(step.observations)).all():
             finite = finite.reshape(self.num_envs, -1)
             index = int(np.argmin(finite.all(axis=1)))
             where = int(np.argmin(finite[index]))
             value = step.observations[index].reshape(-1)[where]
             raise self._not_finite(index, f"an observation whose component {where} is", value)
-        self.latest = step
-        return step
 
     def _not_finite(self, index: int, what: str, value: float) -> EnvironmentFault:
         when = f"at step {self._steps}" if self._steps else "at its reset"
@@ -212,6 +214,9 @@ class CartPoles(Environments):
         restore_numpy(self._vector.np_random, numbers["generator"])
         observations = tensors["state"].T.astype(self.observation_space.dtype)
         self._take(observations, *(np.array(tensors[f"latest_{name}"]) for name in self._LATEST))
+
+    def _check_finite(self, step: Step) -> None:
+        """An episode ends long before its numbers grow."""
 
     def _reset_vector(self, seed: int) -> Array:
         observations, _ = self._vector.reset(seed=seed)

@@ -42,6 +42,7 @@ _GUTTER = 2
 _JOURNAL_ROWS, _FEWEST_SETTINGS = 7, 6
 _STATUS_COLUMNS = 20
 _MOST_EVENTS = 80
+_READING_SECONDS = 0.5  # between two paints while the journal is read, which they hold up
 _WIDE_FOOTER = 110
 
 
@@ -124,9 +125,8 @@ class RunScreen(TrainingScreen):
         await asyncio.to_thread(_import_charts)
         await self._mount_charts()
         assert self.follower is not None
-        period = 1 / self.metarl.refresh_rate
-        painted = before = time.monotonic()
-        settled = False
+        period, between = 1 / self.metarl.refresh_rate, max(1 / self.metarl.refresh_rate, _READING_SECONDS)
+        painted, settled = (before := time.monotonic()), False
         while True:
             glimpse = await asyncio.to_thread(self.follower.look)
             changed = self.follower.take(glimpse)
@@ -136,11 +136,11 @@ class RunScreen(TrainingScreen):
             now = time.monotonic()
             changed |= self._advance(now - before)
             before = now
-            if changed and self.is_current and (self.follower.complete or now - painted >= period):
+            if changed and self.is_current and (self.follower.complete or now - painted >= between):
                 self.tell_answers()
                 self.paint()
                 painted = now
-            await asyncio.sleep(period if glimpse.at_end else 0.001)
+            await asyncio.sleep(period if glimpse.at_end else 0)
 
     async def _mount_charts(self) -> None:
         from metarl_tui.app.follow import Follower

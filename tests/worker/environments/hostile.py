@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -58,3 +59,13 @@ class Explodes(OneNumber):
 class Exits(OneNumber):
     def go_wrong(self) -> None:
         raise SystemExit(0)
+
+
+class Random(OneNumber):
+    """Observations that no seed repeats."""
+
+    def _observe(self) -> np.ndarray:
+        return np.frombuffer(os.urandom(4), np.uint32).astype(np.float32) / np.float32(2**32)
+
+    def go_wrong(self) -> None:
+        pass

@@ -1,4 +1,4 @@
-"""The click group: commands imported when they are needed, and every error on one line.
+"""The program as a group of commands: imported when they are needed, and every error on one line.
 
 Exit codes: 0 done, 1 the run failed or the worker refused, 2 bad usage, 70 the screen crashed,
 130 interrupted, 141 the reader of a pipe went away.

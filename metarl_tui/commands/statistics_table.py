@@ -1,4 +1,4 @@
-"""What is said of a group: median and interquartile mean over its runs (Agarwal et al. 2021)."""
+"""The table that is printed of several runs: median and interquartile mean (Agarwal et al. 2021)."""
 
 from __future__ import annotations
 
