@@ -214,9 +214,10 @@ class JournalReader:
     """Follows a journal as it grows. Reading never raises, and a missing file has no records.
 
     ``damaged`` counts lines that were skipped and records that are missing between others;
-    :meth:`missing_before` tells how many are missing at the end. ``restarted`` is true after a :meth:`read`
-    that began again because the file had been replaced or had shrunk: what earlier calls returned no longer
-    counts. ``at_end`` tells whether the last read left nothing complete behind. ``problem`` says why the file can't be read, where it is there and can't.
+    :meth:`missing_before` tells how many are missing at the end. ``restarted`` is true after a
+    :meth:`read` that began again because the file had been replaced or had shrunk: what earlier calls
+    returned no longer counts. ``at_end``: the last read left nothing complete behind. ``problem`` says why
+    the file can't be read.
     """
 
     def __init__(self, path: Path) -> None:

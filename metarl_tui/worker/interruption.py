@@ -39,16 +39,16 @@ class Interruption:
             signal.signal(self._installed[-1], self._received)
 
     def restore(self) -> None:
-        """Forget the timer, and put the default handlers back where no signal has ended the run.
+        """Forget the timer and put the default handlers back.
 
-        One that has makes the process leave, and a batch system sends another soon after.
+        Where a signal has ended the run the process is leaving, with its exit code: a batch system sends
+        another signal soon after, which Python would die of while it takes itself down.
         """
         if self._timer:
             self._timer.cancel()
-        if self.signal:
-            return
         for number in self._installed:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, signal.SIG_IGN if self.signal else default)
 
     @property
     def exit_code(self) -> int:
