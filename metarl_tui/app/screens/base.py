@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textual.css.query import NoMatches
 from textual.screen import Screen
 
 from metarl_tui.app.commands import Command, Place, commands, parsed
@@ -29,6 +31,14 @@ class CommandScreen(Screen[None]):
     def metarl(self) -> MetarlApp:
         """The app, by its own type."""
         return cast("MetarlApp", self.app)
+
+    async def until_left(self, work: Awaitable[None]) -> None:
+        """Do ``work``, which comes back from threads: the widgets of an app that ends leave before it does."""
+        try:
+            await work
+        except NoMatches:
+            if self.app.is_running:
+                raise
 
     def label(self, command: Command) -> str | None:
         """What the footer calls ``command`` now, or ``None`` while it would do nothing."""

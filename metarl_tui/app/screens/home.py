@@ -106,7 +106,7 @@ class HomeScreen(CommandScreen):
 
     def on_mount(self) -> None:
         self.show_keys()
-        self.call_after_refresh(lambda: self.run_worker(self._follow(), exclusive=True))
+        self.call_after_refresh(lambda: self.run_worker(self.until_left(self._follow()), exclusive=True))
 
     def on_screen_resume(self) -> None:
         self._listed_at = self._live_at = 0.0

@@ -95,7 +95,7 @@ class RunScreen(TrainingScreen):
     def on_mount(self) -> None:
         self.steering.look({**self.config.hyperparameters, **self.config.options}, (), ())
         self.show_keys()
-        self.call_after_refresh(lambda: self.run_worker(self._follow(), exclusive=True))
+        self.call_after_refresh(lambda: self.run_worker(self.until_left(self._follow()), exclusive=True))
 
     def on_resize(self, _: events.Resize) -> None:
         self._arrange()
