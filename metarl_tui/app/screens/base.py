@@ -33,7 +33,7 @@ class CommandScreen(Screen[None]):
         return cast("MetarlApp", self.app)
 
     async def until_left(self, work: Awaitable[None]) -> None:
-        """Do ``work``, which comes back from threads: the widgets of an app that ends leave before it does."""
+        """Do ``work``, which comes back from threads: when the app ends, widgets leave before it does."""
         try:
             await work
         except NoMatches:
