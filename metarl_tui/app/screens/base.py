@@ -33,11 +33,11 @@ class CommandScreen(Screen[None]):
         return cast("MetarlApp", self.app)
 
     async def until_left(self, work: Awaitable[None]) -> None:
-        """Do ``work``, which comes back from threads: when the app ends, widgets leave before it does."""
+        """Do ``work``, which comes back from threads: when a screen is left, its widgets leave before it."""
         try:
             await work
         except NoMatches:
-            if self.app.is_running:
+            if self.app.is_running and self in self.app.screen_stack:
                 raise
 
     def label(self, command: Command) -> str | None:
