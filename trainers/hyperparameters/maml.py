@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainers.declarations import declare
-from trainers.hyperparameters.common import MOST, Setup
+from trainers.hyperparameters.common import (
+    MOST,
+    Setup,
+    activation_function,
+    interval,
+    schedule,
+    schedule_floor,
+)
 
 
 @dataclass
@@ -112,56 +119,17 @@ class MAMLHyperparameters:
         maximum=65536,
         changes="never",
     )
-    activation: str = declare(
-        "choice",
-        "relu",
-        "of the mlp's hidden layers",
-        choices=("relu", "tanh", "elu", "gelu"),
-        changes="never",
-    )
+    activation: str = activation_function("relu", "of the mlp's hidden layers")
     filters: int = declare(
         "int", 64, "filters of each block of conv", minimum=1, maximum=4096, changes="never"
     )
-    anneal: str = declare(
-        "choice", "linear", "schedule of outer_lr", choices=("none", "linear"), changes="fork"
+    anneal: str = schedule("outer_lr")
+    anneal_iterations: int | None = interval(
+        None, "iterations to the schedule's floor; off: the initial iterations", changes="fork"
     )
-    anneal_iterations: int | None = declare(
-        "int",
-        None,
-        "iterations to the schedule's floor; off: the initial iterations",
-        minimum=1,
-        maximum=MOST,
-        scale="log",
-        optional=True,
-        changes="fork",
-    )
-    anneal_floor: float = declare(
-        "float",
-        0.1,
-        "fraction of the initial value where the schedule ends",
-        minimum=0,
-        maximum=1,
-        step=0.05,
-        changes="fork",
-    )
-    eval_every: int | None = declare(
-        "int",
-        100,
-        "iterations between measurements on held-out tasks",
-        minimum=1,
-        maximum=MOST,
-        scale="log",
-        optional=True,
-    )
+    anneal_floor: float = schedule_floor()
+    eval_every: int | None = interval(100, "iterations between measurements on held-out tasks")
     eval_tasks: int = declare(
         "int", 100, "held-out tasks of one measurement", minimum=1, maximum=100_000, scale="log"
     )
-    picture_every: int | None = declare(
-        "int",
-        200,
-        "iterations between pictures of a held-out task's adaptation",
-        minimum=1,
-        maximum=MOST,
-        scale="log",
-        optional=True,
-    )
+    picture_every: int | None = interval(200, "iterations between pictures of a held-out task's adaptation")

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.declarations import InvalidValue, declare
-from trainers.hyperparameters.common import MOST, Setup
+from trainers.hyperparameters.common import (
+    MOST,
+    Setup,
+    activation_function,
+    interval,
+    schedule,
+    schedule_floor,
+)
 
 ANNEALABLE = ("learning_rate", "clip_epsilon")
 
@@ -106,42 +113,16 @@ class PPOHyperparameters:
         maximum=65536,
         changes="never",
     )
-    activation: str = declare(
-        "choice", "tanh", "of the hidden layers", choices=("tanh", "relu", "elu", "gelu"), changes="never"
-    )
-    anneal: str = declare(
-        "choice", "linear", "schedule of the annealed values", choices=("none", "linear"), changes="fork"
-    )
+    activation: str = activation_function("tanh", "of the hidden layers")
+    anneal: str = schedule("the annealed values")
     annealed: tuple[str, ...] = declare(
         "names", ("learning_rate",), "values that follow the schedule", choices=ANNEALABLE, changes="fork"
     )
-    anneal_steps: int | None = declare(
-        "int",
-        None,
-        "steps to the schedule's floor; off: the initial total_steps",
-        minimum=1,
-        maximum=MOST,
-        scale="log",
-        optional=True,
-        changes="fork",
+    anneal_steps: int | None = interval(
+        None, "steps to the schedule's floor; off: the initial total_steps", changes="fork"
     )
-    anneal_floor: float = declare(
-        "float",
-        0.1,
-        "fraction of the initial value where the schedule ends",
-        minimum=0,
-        maximum=1,
-        step=0.05,
-        changes="fork",
-    )
-    eval_every: int | None = declare(
-        "int",
-        20,
-        "iterations between evaluations of the greedy policy",
-        minimum=1,
-        maximum=MOST,
-        optional=True,
-    )
+    anneal_floor: float = schedule_floor()
+    eval_every: int | None = interval(20, "iterations between evaluations of the greedy policy")
     eval_episodes: int = declare("int", 10, "episodes of one evaluation", minimum=1, maximum=10_000)
     until: float | None = declare(
         "float",
