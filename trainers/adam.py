@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 
 class _Moments(NamedTuple):
@@ -22,10 +21,11 @@ class _Moments(NamedTuple):
 class Adam:
     """PyTorch's fused Adam, whose :meth:`update` costs a fraction of ``step``, with the same result.
 
-    It leaves out hooks, closures and the profiler's records, and works on ``wholes``: the few tensors of
-    which the parameters are views, as their ``grad`` are of those tensors' ``grad``. For small networks
-    all of these cost more than the arithmetic; and an optimizer of PyTorch's imports its compiler, which
-    takes as long as the rest of it. ``state`` holds each parameter's moments, as PyTorch's does.
+    It calls the same kernel without hooks, closures, sorting by device and the profiler's records, and on
+    ``wholes``: the few tensors, all of one device and type, of which the parameters are views, as their
+    ``grad`` are of those tensors' ``grad``. For small networks all of these cost more than the arithmetic;
+    and an optimizer of PyTorch's imports its compiler, which takes as long as the rest of it. ``state`` holds
+    each parameter's moments, as PyTorch's does.
     """
 
     def __init__(
@@ -36,27 +36,27 @@ class Adam:
         self._parameters, self._wholes = list(parameters), list(wholes)
         self._moments: _Moments | None = None
 
-    @torch.no_grad()
     def update(self) -> None:
-        """One step; every whole tensor has its ``grad``."""
+        """One step, to be made under ``torch.no_grad()``; every whole tensor has its ``grad``."""
         moments = self._moments
         if moments is None or not self._are_in_use(moments):
             # At the first step, and where ``state`` was replaced.
             moments = self._moments = self._gathered()
-        adam(
-            list(self._wholes),
+        for step in moments.steps:
+            step += 1
+        torch._fused_adam_(
+            self._wholes,
             [whole.grad for whole in self._wholes if whole.grad is not None],
             moments.averages,
             moments.squares,
             [],
             moments.steps,
-            fused=True,
-            amsgrad=False,
+            lr=self.learning_rate,
             beta1=0.9,
             beta2=0.999,
-            lr=self.learning_rate,
             weight_decay=0.0,
             eps=self.epsilon,
+            amsgrad=False,
             maximize=False,
         )
 

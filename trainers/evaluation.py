@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainers.envs.vectors import available_cores, make_environments
+from trainers.envs.making import available_cores, make_environments
 from trainers.hyperparameters import PPOSetup
 from trainers.policies import Policy
 from trainers.trainer import Array

@@ -14,16 +14,17 @@ from trainers.devices import find_device
 from trainers.distributions import Distribution
 from trainers.envs.families import make_family
 from trainers.envs.families.family import Family, FamilyTasks
+from trainers.envs.spaces import one_line
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
-from trainers.meta_policies import MetaPolicy
+from trainers.meta_policies import MetaPolicy, check_spaces, spaces_of
 from trainers.policies import CategoricalHead, GaussianHead
 from trainers.policy_adaptation import adapt, descend, held_out_rates
 from trainers.randomness import seed_for, torch_generator
 from trainers.saved import read_newest
 from trainers.settings import LiveSettings
 from trainers.spaces import BoxSpec, DiscreteSpec, spec_from_json
-from trainers.trainer import Array
+from trainers.trainer import Array, TrainingError
 from trainers.trajectories import Generators
 
 
@@ -50,9 +51,19 @@ class MetaLearned:
         return next(iter(self.parameters.values())).device
 
     def family(self) -> Family:
-        """The run's environments; close them. Raises :class:`~trainers.trainer.TrainingError`."""
+        """The run's environments; close them.
+
+        Raises :class:`~trainers.trainer.TrainingError` for those that can't be had, or that have not the
+        spaces that the policy was trained in.
+        """
         setup = self.setup
-        return make_family(setup.env, setup.env_arg, vector=setup.vector, device=self.device)
+        family = make_family(setup.env, setup.env_arg, vector=setup.vector, device=self.device)
+        try:
+            check_spaces(setup.env, family, spaces_of(self.policy))
+        except TrainingError:
+            family.close()
+            raise
+        return family
 
     def generators(self, purpose: str, seed: int | None = None) -> Generators:
         """New ones for ``purpose``, by default from the run's seed, always the same."""
@@ -67,15 +78,20 @@ class MetaLearned:
 
         ``task`` is one of ``learned.family().sample_tasks(…)``: numbers for navigation (the goal) and
         cartpole-family, what ``set_task`` takes for others. ``seed`` draws other trajectories. Raises
+        :class:`ValueError` for a number that is too small and for numbers that are no task, and
         :class:`~trainers.trainer.TrainingError` where there are no environments to play in.
         """
         h = self.hyperparameters
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps = {steps}: must be at least 0")
         if trajectories is not None:
+            if trajectories < 1:
+                raise ValueError(f"trajectories = {trajectories}: must be at least 1")
             h = replace(h, trajectories_per_task=trajectories)
         rates, ratio = held_out_rates(h, steps), self.setup.inner_ratio
         family = self.family()
         try:
-            tasks: FamilyTasks = torch.as_tensor(task)[None] if family.kind == "batched" else [task]
+            tasks: FamilyTasks = self._row(family, task)[None] if family.kind == "batched" else [task]
             generators = self.generators("adaptation", seed)
             sampled = adapt(
                 self.policy, self.parameters, family, tasks, rates, h, generators, inner_ratio=ratio
@@ -87,6 +103,20 @@ class MetaLearned:
             weights, _ = descend(self.policy, weights, data, rate, inner_ratio=ratio, second_order=False)
         returns = tuple(float(data.returns.mean()) for data in sampled)
         return AdaptedPolicy(self.policy, weights, returns)
+
+    def _row(self, family: Family, task: Any) -> Tensor:
+        """``task`` as one row of the family's tensor of tasks. Raises :class:`ValueError`."""
+        drawn = family.sample_tasks(1, torch.Generator())
+        assert isinstance(drawn, Tensor)
+        names = family.describe(drawn[0])
+        wanted = f"{len(names)} finite numbers: {', '.join(names)}"
+        try:
+            row = torch.as_tensor(task, dtype=drawn.dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"task = {one_line(repr(task))}: {self.setup.env} takes {wanted}") from error
+        if row.shape != drawn[0].shape or not row.isfinite().all():
+            raise ValueError(f"task = {one_line(row.tolist())}: {self.setup.env} takes {wanted}")
+        return row
 
 
 @dataclass(frozen=True)

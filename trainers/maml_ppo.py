@@ -51,7 +51,7 @@ from trainers.envs.families.family import FamilyTasks
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
 from trainers.memory import Memory, check_network, check_trajectories
-from trainers.meta_policies import MetaPolicy, check_observation
+from trainers.meta_policies import MetaPolicy, check_observation, check_spaces, spaces_of
 from trainers.policy_adaptation import adapt, descend, held_out_rates, measurements
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.settings import LiveSettings, annealed_rate, check_changes
@@ -63,6 +63,7 @@ from trainers.trajectory_pictures import PICTURED, draw_trajectories
 _MEMORY = (
     "meta_batch_size", "trajectories_per_task", "inner_steps", "eval_every", "eval_tasks", "eval_inner_steps",
 )  # fmt: skip
+_PENALTY = "inner_kl_coef"
 _MUST_BE_FINITE = {"policy_loss": "policy loss", "entropy": "entropy", "grad_norm": "meta-gradient norm"}
 
 
@@ -313,9 +314,15 @@ class MAMLPPO:
         return f"trained for {self._iteration} iterations" if self._iteration >= total else None
 
     def change(self, changes: Mapping[str, Value], *, rebase: bool = False) -> dict[str, tuple[Value, Value]]:
-        """Set hyperparameters from the next iteration on; Adam keeps its moments."""
+        """Set hyperparameters from the next iteration on; Adam keeps its moments.
+
+        Raises :class:`~trainers.declarations.InvalidValue`, also for a penalty that the variant hasn't.
+        """
         self.settings.advance(self._iteration)  # so that old values are those due at the next iteration
         h = replace(self.settings.values, **check_changes(self.settings.values, changes))
+        if _PENALTY in changes and self.setup.variant != "promp":
+            why = f"only variant = promp has this penalty, and this run's is {self.setup.variant}"
+            raise InvalidValue(_PENALTY, changes[_PENALTY], why)
         if name := next((name for name in changes if name in _MEMORY), None):
             try:
                 self.memory = self._checked_memory(h)
@@ -341,17 +348,22 @@ class MAMLPPO:
             "generators": {
                 purpose: torch_state(generator) for purpose, generator in self.generators._asdict().items()
             },
-            "spaces": {
-                "observation": self.policy.observation.to_json(),
-                "action": self.policy.action.to_json(),
-            },
+            "spaces": spaces_of(self.policy),
         }
         weights = {name: to_array(parameter) for name, parameter in self.parameters.items()}
         return State(weights, adam_arrays(self.optimizer, self.parameters), numbers)
 
     def restore(self, state: State) -> str | None:
-        """Go on from ``state``; always exactly, as far as the environments are deterministic."""
+        """Go on from ``state``; always exactly, as far as the environments are deterministic.
+
+        Raises :class:`TrainingError` where they have other spaces by now, or memory has become too little.
+        """
+        check_spaces(self.setup.env, self.policy, state.numbers["spaces"])
+        built = self.settings.values
         self.settings.restore(state.numbers["settings"])
+        h = self.settings.values
+        if any(getattr(h, name) != getattr(built, name) for name in _MEMORY):
+            self.memory = self._checked_memory(h)
         self._iteration, self._steps = state.numbers["iteration"], state.numbers["steps"]
         for purpose, generator in self.generators._asdict().items():
             restore_torch(generator, state.numbers["generators"][purpose])

@@ -20,6 +20,7 @@ from torch import Tensor
 from trainers.adaptation import Adaptation, InnerLoop, adapt, task_accuracies, task_losses
 from trainers.fast_weights import FastWeights
 from trainers.few_shot import Learner
+from trainers.intervals import mean_and_interval
 from trainers.learners import Network
 from trainers.randomness import torch_generator
 from trainers.settings import LiveSettings, annealed_rate
@@ -28,7 +29,6 @@ from trainers.tasks import Options, Tasks, TaskSource
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Step sizes among which the baselines choose."""
 _CHOOSING_TASKS = 100
-_Z95 = 1.96
 _MOST_STEPS, _LOOK_EVERY = 10_000, 100
 _IMPROVEMENT, _PATIENCE, _LEARNED = 0.01, 10, 1e-4
 """Converged: ten looks at the support loss without one that is 1 % lower, or a loss of next to nothing."""
@@ -82,7 +82,7 @@ def evaluate_learner(
         held_out.sample_tasks(tasks, generator).to(device),
         steps,
     )
-    progress(f"adapting to {tasks} held-out tasks")
+    progress(f"adapting to {tasks} held-out task{'' if tasks == 1 else 's'}")
     loop = learner.loop(steps)
     went = adapt(loop, learner.parameters, fixed.held_out)
     methods = [{"name": setup.variant, **loop.rates_in_force(), "by_step": by_step(went)}]
@@ -263,9 +263,3 @@ def _joined(parts: list[tuple[Adaptation, Adaptation]]) -> Adaptation:
     return Adaptation(
         torch.cat(losses), torch.cat([torch.cat(end, 1) for end in accuracies]) if accuracies[0] else None
     )
-
-
-def mean_and_interval(values: Tensor) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval over tasks."""
-    deviation = float(values.std()) if len(values) > 1 else math.nan
-    return float(values.mean()), _Z95 * deviation / math.sqrt(len(values))

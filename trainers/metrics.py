@@ -168,7 +168,7 @@ _ROWS = (
         "meta/diverged_tasks",
         "diverged tasks",
         "tasks of the batch whose loss is NaN, or above 10 × the median and above that before adapting; "
-        "or whose mean return is NaN, or below their lowest before",
+        "or whose mean return is not finite, or fell by more than 5 deviations of a trajectory's",
         better="lower",
     ),
     Metric("meta/outer_grad_norm", "meta-gradient norm", "global norm before clipping", scale="log"),
@@ -236,7 +236,7 @@ _ROWS = (
         "meta_test/diverged_tasks",
         "held-out, diverged",
         "held-out tasks whose loss is NaN, or above 10 × the median and above that before adapting; "
-        "or whose mean return is NaN, or below their lowest before",
+        "or whose mean return is not finite, or fell by more than 5 deviations of a trajectory's",
         better="lower",
     ),
     Metric("time/iterations_per_second", "speed", "meta-iterations per second", unit="it/s", better="higher"),

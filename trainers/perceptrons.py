@@ -8,10 +8,14 @@ tensors that are used again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from trainers.trainer import Array
+
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 class Tanh(nn.Module):
@@ -22,7 +26,7 @@ class Tanh(nn.Module):
 
 
 class Perceptrons:
-    """N networks of :class:`~torch.nn.Linear` layers with :class:`Tanh` between them, as one batch.
+    """N networks of :class:`~torch.nn.Linear` layers with tanh between them, as one batch.
 
     They have the same inputs and hidden sizes; outputs may differ, and are padded with zeros to the widest.
     The networks' parameters become views of one tensor, and their ``grad`` of another. To be used under
@@ -42,58 +46,57 @@ class Perceptrons:
         self.gradient = self.parameters.grad = torch.zeros_like(self.parameters)
         parts = (torch.split_with_sizes(whole, sizes) for whole in (self.parameters, self.gradient))
         self._layers = [_Layers(*each) for each in zip(depths, *parts, strict=True)]
-        self._minus_one = self.parameters.new_tensor(-1)
-        self._values: list[Tensor] = []
+        self._count, self._rows = len(networks), 0
+        self._outputs: list[Tensor] = []
+        self._hidden: list[Array | None] = []
         self._gradients: list[Tensor] = []
 
     @property
     def outputs(self) -> Tensor:
         """What the latest :meth:`forward` gave."""
-        return self._values[-1]
+        return self._outputs[-1]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The outputs [N, B, widest] for ``inputs`` [B, in]; good until the next call."""
-        self._allocate(inputs)
-        self._values[0] = inputs.expand(len(self._values[1]), *inputs.shape)
-        for layers, (x, output) in zip(self._layers, pairwise(self._values), strict=True):
-            # The factor 2 of σ(2x) costs nothing in the product.
-            factor = 1 if layers is self._layers[-1] else 2
-            torch.baddbmm(layers.bias, x, layers.weight.mT, beta=factor, alpha=factor, out=output)
-            if factor == 2:
-                torch.add(self._minus_one, output.sigmoid_(), alpha=2, out=output)
-        return self.outputs
+        if inputs.shape[0] != self._rows:
+            self._allocate(inputs)
+        x = self._inputs = inputs.expand(self._count, *inputs.shape)
+        for layers, output, hidden in zip(self._layers, self._outputs, self._hidden, strict=True):
+            torch.baddbmm(layers.bias, x, layers.turned_weight, out=output)
+            if hidden is not None:
+                np.tanh(hidden, out=hidden)
+            x = output
+        return x
 
     def forward_of(self, number: int, inputs: Tensor) -> Tensor:
         """The outputs [B, out] of one of the networks, counted from 0; a tensor of its own."""
         output = inputs
         for layers in self._layers:
             turned_weight, bias = layers.each[number]
-            factor = 1 if layers is self._layers[-1] else 2
-            output = torch.addmm(bias, output, turned_weight, beta=factor, alpha=factor)
-            if factor == 2:
-                torch.add(self._minus_one, output.sigmoid_(), alpha=2, out=output)
+            output = torch.addmm(bias, output, turned_weight)
+            if layers is not self._layers[-1]:
+                hidden = output.numpy()
+                np.tanh(hidden, out=hidden)
         return output
 
     def backward(self, gradients: Tensor) -> None:
         """Set ``grad`` of all parameters, from a loss's ``gradients`` [N, B, widest] at the latest outputs.
 
-        They are 0 where outputs are padded. May be called once for each :meth:`forward`; what it sets is good
-        until the next call.
+        They are 0 where outputs are padded. What it sets is good until the next call.
         """
-        for number, layers in reversed(list(enumerate(self._layers))):
-            layers.differentiate(self._values[number], gradients)
-            if number:
-                below = torch.bmm(gradients, layers.weight, out=self._gradients[number])
-                # tanh′ = 1 − tanh²
-                gradients = below.addcmul_(below, self._values[number].square_(), value=-1)
+        for number in range(len(self._layers) - 1, 0, -1):
+            layers, x, below = self._layers[number], self._outputs[number - 1], self._gradients[number - 1]
+            layers.differentiate(x, gradients)
+            torch.bmm(gradients, layers.weight, out=below)
+            gradients = _tanh_backward(below, x, grad_input=below)
+        self._layers[0].differentiate(self._inputs, gradients)
 
     def _allocate(self, inputs: Tensor) -> None:
-        """Tensors for as many rows as ``inputs`` has, unless those of the last call will do."""
-        if self._values and len(inputs) == self._values[1].shape[1]:
-            return
-        outputs = [inputs.new_empty(len(layers.bias), len(inputs), layers.outputs) for layers in self._layers]
-        self._values = [inputs, *outputs]
-        self._gradients = [torch.empty_like(tensor) for tensor in self._values[:-1]]
+        """Tensors for as many rows as ``inputs`` has."""
+        self._rows = len(inputs)
+        self._outputs = [inputs.new_empty(self._count, self._rows, layers.outputs) for layers in self._layers]
+        self._hidden = [*(output.numpy() for output in self._outputs[:-1]), None]
+        self._gradients = [torch.empty_like(output) for output in self._outputs[:-1]]
 
 
 class _Layers:
@@ -103,6 +106,8 @@ class _Layers:
     """[N, out, in]"""
     bias: Tensor
     """[N, 1, out]"""
+    turned_weight: Tensor
+    """[N, in, out]"""
     each: list[tuple[Tensor, Tensor]]
     """The weight [in, out] and bias [out] of each network."""
 
@@ -118,9 +123,9 @@ class _Layers:
             torch.split_with_sizes(tensor, sizes)[1].view(count, 1, self.outputs)
             for tensor in (whole, gradient)
         )
+        self.turned_weight = self.weight.mT
         self._turned = gradient.new_empty(count, inputs, self.outputs) if inputs < self.outputs else None
         self.each = []
-        self._parameters: list[tuple[Tensor, Tensor]] = []
         for number, layer in enumerate(layers):
             own = slice(layer.out_features)
             self._move(layer.weight, self.weight[number, own], self._weight_gradient[number, own])
@@ -136,9 +141,10 @@ class _Layers:
         """Weights and biases of ``layers``, padded."""
         return len(layers) * cls.widest(layers) * (layers[0].in_features + 1)
 
-    def _move(self, parameter: Tensor, to: Tensor, gradient: Tensor) -> None:
+    @staticmethod
+    def _move(parameter: Tensor, to: Tensor, gradient: Tensor) -> None:
         parameter.data = to.copy_(parameter.detach())
-        self._parameters.append((parameter, gradient))
+        parameter.grad = gradient
 
     def differentiate(self, x: Tensor, gradients: Tensor) -> None:
         """Set ``grad`` of the parameters, for inputs ``x`` and the ``gradients`` at the outputs."""
@@ -148,5 +154,3 @@ class _Layers:
             # Many rows by few columns take MKL four times as long as few rows by many columns.
             self._weight_gradient.copy_(torch.bmm(x.mT, gradients, out=self._turned).mT)
         torch.sum(gradients, 1, keepdim=True, out=self._bias_gradient)
-        for parameter, gradient in self._parameters:
-            parameter.grad = gradient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,8 +11,13 @@ from torch import Tensor
 from trainers.envs.families.family import Family, FamilyTasks
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLPPOHyperparameters
+from trainers.intervals import student_quantile
 from trainers.meta_policies import MetaPolicy
 from trainers.trajectories import Generators, Trajectories, collect
+
+_NOT_BY_CHANCE = 0.9999
+"""Of a task's return that falls no further."""
+_ROUNDING = 1e-5
 
 
 def inner_losses(log_probs: Tensor, data: Trajectories, inner_ratio: str) -> Tensor:
@@ -86,17 +92,34 @@ def held_out_rates(h: MAMLPPOHyperparameters, steps: int | None = None) -> list[
 def measurements(sampled: Sequence[Trajectories]) -> dict[str, float]:
     """What is reported of tasks, from before the first inner step to after the last.
 
-    A task has diverged when its mean return after adapting is NaN or below the lowest of its trajectories
-    before. ``explained_variance`` is NaN where returns are constant. Everything is read from the device at
-    once.
+    ``diverged_tasks`` counts those of :func:`diverged`, ``explained_variance`` is NaN where returns are
+    constant. Everything is read from the device at once.
     """
-    first, last = sampled[0].returns, sampled[-1].returns
-    diverged = ~(last.mean(1) >= first.amin(1))
+    lost = diverged(sampled[0].returns, sampled[-1].returns.mean(1))
     parts = [data.returns.mean() for data in sampled]
     steps = torch.stack([data.steps for data in sampled]).sum()
-    parts += [diverged.sum(), steps, sampled[-1].explained_variance]
+    parts += [lost.sum(), steps, sampled[-1].explained_variance]
     names = [f"return_step_{step}" for step in range(len(sampled))]
     names += ["diverged_tasks", "steps", "explained_variance"]
     found = dict(zip(names, torch.stack([part.double() for part in parts]).tolist(), strict=True))
     pre, post = found["return_step_0"], found[f"return_step_{len(sampled) - 1}"]
     return {"return_pre": pre, "return_post": post, "adaptation_gain": post - pre, **found}
+
+
+def diverged(before: Tensor, after: Tensor) -> Tensor:
+    """Which tasks have diverged, bool [*steps, n], by returns ``before`` adapting [n, K] and means ``after``.
+
+    Those whose mean return is not finite, or fell by more than two trajectories from before differ by chance
+    in all but 1 of 10,000 cases, which is at least 5 of their standard deviations: the larger of the task's
+    own and of all tasks'. Of one trajectory each, only tasks tell how returns vary; where nothing does, only
+    what is not finite has diverged.
+    """
+    lost, rows = ~after.isfinite(), before if before.shape[1] > 1 else before.T
+    freedom = rows.shape[0] * (rows.shape[1] - 1)
+    if not freedom:
+        return lost
+    variances = rows.var(1)
+    deviations = torch.maximum(variances, variances.nanmean()).sqrt()
+    most = math.sqrt(2) * student_quantile(_NOT_BY_CHANCE, freedom) * deviations
+    # Where nothing varies rounding must not count.
+    return lost | (after < before.mean(1) - most - _ROUNDING * before.abs().amax(1))

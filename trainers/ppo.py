@@ -35,8 +35,8 @@ from trainers.advantages import explained_variance, generalized_advantages, norm
 from trainers.arrays import adam_arrays, restore_adam, to_array
 from trainers.declarations import Value
 from trainers.devices import find_device
+from trainers.envs.making import make_environments
 from trainers.envs.spaces import action_spec, observation_spec
-from trainers.envs.vectors import make_environments
 from trainers.evaluation import Evaluator
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.normalizers import RewardNormalizer
@@ -49,8 +49,6 @@ from trainers.surrogate import clipped_surrogate
 from trainers.trainer import Iteration, Progress, State
 
 _ADAM_EPSILON = 1e-5
-_MEASURED = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "ratio_max", "grad_norm")
-
 _MUST_BE_FINITE = {
     "policy_loss": "policy loss",
     "value_loss": "value loss",
@@ -69,6 +67,18 @@ class Minibatch(NamedTuple):
     advantages: Tensor
     targets: Tensor
     weights: Tensor
+
+
+class Measured(NamedTuple):
+    """Of a minibatch, before the step on it; ``grad_norm`` before the gradient is scaled down."""
+
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    approx_kl: float
+    clip_fraction: float
+    ratio_max: float
+    grad_norm: float
 
 
 class PPO:
@@ -172,25 +182,27 @@ class PPO:
         results = zip(*(self.policy.evaluate(*part) for part in parts), strict=True)
         return tuple(torch.cat(result) for result in results)
 
+    @torch.no_grad()
     def _update(self, batch: Minibatch) -> tuple[dict[str, float], str | None]:
         """The epochs over ``batch``: what was measured, mean over minibatches; the fault that ended them."""
         h = self.settings.values
-        rows: list[dict[str, float]] = []
+        rows: list[Measured] = []
         fault = None
         for epoch, number, minibatch in self._minibatches(batch):
-            measured = dict(zip(_MEASURED, gradients(self.policy, minibatch, h).tolist(), strict=True))
+            measured = gradients(self.policy, minibatch, h)
             rows.append(measured)
             if fault := _fault(measured, epoch, number):
                 break
-            if h.target_kl is not None and measured["approx_kl"] > 1.5 * h.target_kl:
+            if h.target_kl is not None and measured.approx_kl > 1.5 * h.target_kl:
                 break
-            if h.max_grad_norm is not None and measured["grad_norm"] > h.max_grad_norm:
+            if h.max_grad_norm is not None and measured.grad_norm > h.max_grad_norm:
                 for gradient in (whole.grad for whole in self._wholes):
                     if gradient is not None:
-                        gradient.mul_(h.max_grad_norm / measured["grad_norm"])
+                        gradient.mul_(h.max_grad_norm / measured.grad_norm)
             self.optimizer.update()
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in _MEASURED}
-        means["ratio_max"] = max(row["ratio_max"] for row in rows)
+        columns = zip(Measured._fields, zip(*rows, strict=True), strict=True)
+        means = {name: sum(column) / len(rows) for name, column in columns}
+        means["ratio_max"] = max(row.ratio_max for row in rows)
         return means, fault
 
     def _minibatches(self, batch: Minibatch) -> Iterator[tuple[int, int, Minibatch]]:
@@ -199,19 +211,19 @@ class PPO:
         A minibatch in which no row counts is left out: it would move the weights by Adam's momentum alone.
         """
         h = self.settings.values
-        counted, size = batch.weights.cpu().numpy() > 0, h.minibatch_size
-        numbers = torch.stack(batch[2:])
-        for epoch in range(1, h.epochs + 1):
-            order = torch.randperm(len(counted), generator=self.generators["minibatches"])
-            counts = counted[order.numpy()].reshape(-1, size).any(1)
-            order = order.to(self.device)
-            # All at once, but for observations: images need no more memory than a minibatch's.
-            actions = batch.actions.index_select(0, order).view(-1, size, *batch.actions.shape[1:])
-            others = numbers.index_select(1, order).view(len(numbers), -1, size)
-            rows = zip(*weighed(Minibatch(order.view(-1, size), actions, *others), h), strict=True)
-            for number, (own, *rest) in enumerate(rows):
-                if counts[number]:
-                    yield epoch, number + 1, Minibatch(batch.observations.index_select(0, own), *rest)
+        generator, rows = self.generators["minibatches"], len(batch.weights)
+        order = torch.cat([torch.randperm(rows, generator=generator) for _ in range(h.epochs)])
+        order = order.to(self.device)
+        # All epochs at once, but for observations: images need no more memory than a minibatch's.
+        actions, numbers = batch.actions.index_select(0, order), torch.stack(batch[2:]).index_select(1, order)
+        columns = (order, actions, *numbers)
+        shuffled = weighed(Minibatch(*(c.unflatten(0, (-1, h.minibatch_size)) for c in columns)), h)
+        counted = shuffled.weights.any(1).tolist()
+        for position, (own, *others) in enumerate(zip(*shuffled, strict=True)):
+            if counted[position]:
+                epoch, number = divmod(position, rows // h.minibatch_size)
+                observations = batch.observations.index_select(0, own)
+                yield epoch + 1, number + 1, Minibatch(observations, *others)
 
     def _evaluator(self, episodes: int) -> Evaluator:
         if self._evaluations is None or self._evaluations.episodes != episodes:
@@ -244,11 +256,11 @@ class PPO:
     @property
     def finished(self) -> str | None:
         """Why there is nothing left to do, or ``None``."""
-        until, mean = self.settings.values.until, self.collector.episodes.mean
-        if until is not None and mean is not None and mean >= until:
-            return f"mean return {mean:.1f} over the last {EPISODES_REPORTED} episodes, until = {until:g}"
-        if self._steps >= self.settings.values.total_steps:
-            return f"trained for {self._steps} steps, total_steps = {self.settings.values.total_steps}"
+        h = self.settings.values
+        if h.until is not None and (mean := self.collector.episodes.mean) is not None and mean >= h.until:
+            return f"mean return {mean:.1f} over the last {EPISODES_REPORTED} episodes, until = {h.until:g}"
+        if self._steps >= h.total_steps:
+            return f"trained for {self._steps} steps, total_steps = {h.total_steps}"
         return None
 
     def change(self, changes: Mapping[str, Value], *, rebase: bool = False) -> dict[str, tuple[Value, Value]]:
@@ -316,7 +328,7 @@ class PPO:
 
 
 def ppo_loss(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> tuple[Tensor, Tensor]:
-    """The loss of a :func:`weighed` minibatch, and ``_MEASURED`` up to the gradient's norm."""
+    """The loss of a :func:`weighed` minibatch, and :class:`Measured` up to the gradient's norm."""
     log_probs, entropy, values = policy.evaluate(batch.observations, batch.actions)
     shares = batch.weights
     surrogate = clipped_surrogate(log_probs, batch.log_probs, batch.advantages, shares, h.clip_epsilon)
@@ -342,27 +354,26 @@ def weighed(batch: Minibatch, h: PPOHyperparameters) -> Minibatch:
     return batch._replace(weights=shares, advantages=advantages)
 
 
-def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Tensor:
-    """Set every parameter's ``grad`` to that of the loss on a :func:`weighed` minibatch.
-
-    Returns ``_MEASURED``: one tensor, so that reading it costs one transfer from the device.
-    """
+def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Measured:
+    """Set every parameter's ``grad`` to that of the loss on a :func:`weighed` minibatch."""
     if policy.perceptrons is not None:
-        return gradients_by_hand(policy, policy.perceptrons, batch, h)
+        return Measured(*gradients_by_hand(policy, policy.perceptrons, batch, h))
     policy.zero_grad(set_to_none=True)
-    loss, measured = ppo_loss(policy, batch, h)
-    torch.autograd.backward(loss)
+    with torch.enable_grad():
+        loss, measured = ppo_loss(policy, batch, h)
+        torch.autograd.backward(loss)
     found = [p.grad for p in policy.parameters() if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in found]))
-    return torch.cat((measured, norm[None]))
+    # One tensor, so that reading it costs one transfer from the device.
+    return Measured(*torch.cat((measured, norm[None])).tolist())
 
 
-def _fault(measured: Mapping[str, float], epoch: int, number: int) -> str | None:
+def _fault(measured: Measured, epoch: int, number: int) -> str | None:
     """Which losses or gradients are not finite, and where, in words."""
     broken = [
-        f"{words} = {measured[name]:g}"
+        f"{words} = {value:g}"
         for name, words in _MUST_BE_FINITE.items()
-        if not math.isfinite(measured[name])
+        if not math.isfinite(value := getattr(measured, name))
     ]
     if not broken:
         return None

@@ -213,7 +213,7 @@ PRESETS: tuple[Preset, ...] = (
         trainer="maml-ppo",
         environments=("navigation",),
         source="Finn et al. 2017, section 5.3, and their code (cbfinn/maml_rl): α, tasks, trajectories; "
-        "β and its annealing, epochs and max_grad_norm by trial",
+        "β and its annealing, λ, epochs and max_grad_norm by trial",
         hyperparameters={
             "iterations": 100,
             "meta_batch_size": 20,
@@ -222,6 +222,7 @@ PRESETS: tuple[Preset, ...] = (
             "inner_steps": 1,
             "outer_lr": 5e-3,
             "epochs": 2,
+            "gae_lambda": 0.95,
             "max_grad_norm": 0.5,
             "hidden_sizes": (100, 100),
             "eval_inner_steps": 2,

@@ -14,6 +14,8 @@ MOST_OF_A_CHECKPOINT = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") 
 MOST_OF_A_DESCRIPTION = 1 << 20
 """Bytes that a run's configuration or a checkpoint's manifest may have."""
 
+_SPARSE = 1 << 30
+
 
 def open_existing(path: Path, flags: int = os.O_RDONLY) -> int:
     """A descriptor of the regular file at ``path``. Raises :class:`OSError`, also for links and pipes."""
@@ -21,11 +23,24 @@ def open_existing(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def regular(descriptor: int) -> int:
-    """``descriptor``, if it is one of a regular file; otherwise it is closed. Raises :class:`OSError`."""
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError("not a regular file")
+    """``descriptor``, if it is one of a regular file; otherwise it is closed. Raises :class:`OSError`.
+
+    A file of gigabytes that are hardly there on the disk would take hours to read: it counts as none.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    on_disk = 512 * status.st_blocks
+    if status.st_size > max(_SPARSE, 100 * on_disk) and _has_hole(descriptor, status.st_size):
+        os.close(descriptor)
+        raise OSError(f"a sparse file of {status.st_size} bytes, of which {on_disk} are there")
+    return descriptor
+
+
+def _has_hole(descriptor: int, size: int) -> bool:
+    """Not told by the blocks alone: some file systems don't count them, or compress."""
+    return hasattr(os, "SEEK_HOLE") and os.lseek(descriptor, 0, os.SEEK_HOLE) < size
 
 
 def read_bounded(path: Path, most: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,13 +56,14 @@ class Collector:
         count, shape = environments.num_envs, policy.observation.shape
         self.observations = torch.zeros(steps + 1, count, *shape, dtype=policy.stored_dtype, device=device)
         self.actions = torch.zeros(steps, count, *policy.head.shape, dtype=policy.head.dtype, device=device)
-        # The way to the device: one copy a step, from page-locked memory where that makes it faster.
-        self.arrived = torch.zeros(count, *shape, dtype=policy.stored_dtype, pin_memory=device.type == "cuda")
-        self._arrived_array = self.arrived.numpy()
         self._rows, self._actions_rows = self.observations.unbind(), self.actions.unbind()
+        # To another device one copy a step, from page-locked memory where that makes it faster.
+        self._arrived = None if device.type == "cpu" else torch.zeros_like(self._rows[0], device="cpu")
+        if device.type == "cuda" and self._arrived is not None:
+            self._arrived = self._arrived.pin_memory()
         self.rewards = np.zeros((steps, count))
-        self.terminated = np.zeros((steps, count), np.float32)
-        self.done = np.zeros((steps, count), np.float32)
+        self.terminated = np.zeros((steps, count), np.bool_)
+        self.truncated = np.zeros((steps, count), np.bool_)
         self.weights = np.zeros((steps, count), np.float32)
         self.episodes = Episodes(count)
         environments.reset()
@@ -77,18 +79,22 @@ class Collector:
             actions = self.policy.act_by(self._observe(t, latest.observations), noise[t])
             self._actions_rows[t].copy_(actions)
             latest = self.environments.step(self.policy.head.shaped(actions))
-            self.rewards[t], self.terminated[t] = latest.rewards, latest.terminated
-            np.logical_or(latest.terminated, latest.truncated, out=self.done[t], casting="unsafe")
-        self.weights[1:] = 1 - self.done[:-1]
-        self.episodes.add(self.rewards, self.weights, self.done)
+            self.rewards[t] = latest.rewards
+            self.terminated[t], self.truncated[t] = latest.terminated, latest.truncated
+        done = (self.terminated | self.truncated).astype(np.float32)
+        self.weights[1:] = 1 - done[:-1]
+        self.episodes.add(self.rewards, self.weights, done)
         self._observe(steps, latest.observations)
-        return Rollout(
-            self.observations, self.actions, self.rewards, self.terminated, self.done, self.weights
-        )
+        terminated = self.terminated.astype(np.float32)
+        return Rollout(self.observations, self.actions, self.rewards, terminated, done, self.weights)
 
     def _observe(self, t: int, observations: Array) -> Tensor:
-        self._arrived_array[...] = observations
-        return self._rows[t].copy_(self.arrived, non_blocking=True)
+        row = self._rows[t]
+        if self._arrived is None:
+            row.numpy()[...] = observations
+            return row
+        self._arrived.numpy()[...] = observations
+        return row.copy_(self._arrived, non_blocking=True)
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Where environments and running episodes stand, as arrays and JSON values."""
@@ -149,13 +155,13 @@ class Episodes:
     @property
     def mean(self) -> float | None:
         """Mean return over the last 100 episodes; ``None`` until 100 have ended."""
-        return float(np.mean(self.last_returns)) if len(self.last_returns) == EPISODES_REPORTED else None
+        return _mean(self.last_returns) if len(self.last_returns) == EPISODES_REPORTED else None
 
     def metrics(self) -> dict[str, float]:
         values = {"rollout/episodes": float(self.count)}
         if self.last_returns:
-            values["rollout/ep_rew_mean"] = float(np.mean(self.last_returns))
-            values["rollout/ep_len_mean"] = float(np.mean(self.last_lengths))
+            values["rollout/ep_rew_mean"] = _mean(self.last_returns)
+            values["rollout/ep_len_mean"] = _mean(self.last_lengths)
         if self.ended_now:
             values["rollout/ep_rew_min"] = min(self.ended_now)
             values["rollout/ep_rew_max"] = max(self.ended_now)
@@ -171,3 +177,7 @@ class Episodes:
         self.last_returns = deque(numbers["returns"], maxlen=EPISODES_REPORTED)
         self.last_lengths = deque(numbers["lengths"], maxlen=EPISODES_REPORTED)
         self.count = numbers["count"]
+
+
+def _mean(numbers: deque[float]) -> float:
+    return math.fsum(numbers) / len(numbers)

@@ -6,8 +6,11 @@ A policy is built from these descriptions alone, so a trained one can be used wi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
+
+from trainers.declarations import format_value
 
 SMALLEST_IMAGE_SIDE = 8
 
@@ -115,6 +118,30 @@ def spec_from_json(description: dict[str, Any]) -> BoxSpec | DiscreteSpec:
         low, high = (tuple(float(number) for number in description[key]) for key in ("low", "high"))
         return BoxSpec(shape, dtype, low, high, bool(description.get("stacked", False)))
     return DiscreteSpec(tuple(description["sizes"]), tuple(description["starts"]), shape, dtype)
+
+
+def other_space(own: Mapping[str, Any], theirs: Mapping[str, Any], whose: str) -> str | None:
+    """The first of ``own`` that is not as in ``theirs``, naming both; ``None`` where all are.
+
+    Both are descriptions by name, those of spaces as ``to_json`` writes them; ``theirs`` are ``whose``.
+    """
+    for name in own:
+        if name in theirs and own[name] != theirs[name]:
+            thing = f"{name} space" if isinstance(own[name], dict) else name
+            return f"its {thing} {_in_words(own[name])} is not {whose}, {_in_words(theirs[name])}"
+    return None
+
+
+def _in_words(space: Any) -> str:
+    if not isinstance(space, dict):
+        return format_value(space)
+    limits = {name: value for name, value in space.items() if name != "type" and value not in ([], False)}
+    return f"{space.get('type', '')}({', '.join(f'{name} {_cut(value)}' for name, value in limits.items())})"
+
+
+def _cut(value: Any) -> str:
+    text = format_value(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _number_to_json(number: float) -> float | str:

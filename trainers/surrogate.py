@@ -31,7 +31,7 @@ def clipped_surrogate(
     clipped = ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon)
     loss = -(shares * torch.minimum(ratio * advantages, clipped * advantages)).sum()
     with torch.no_grad():
-        # k3 of Schulman, "Approximating KL Divergence": unbiased and never negative.
-        approx_kl = (shares * ((ratio - 1) - log_ratio)).sum()
+        # k3 of Schulman, "Approximating KL Divergence": unbiased and never negative, but for rounding.
+        approx_kl = (shares * ((ratio - 1) - log_ratio)).sum().clamp(min=0)
         clip_fraction = (shares * ((ratio - 1).abs() > clip_epsilon)).sum()
         return Surrogate(loss, approx_kl, clip_fraction, (ratio * counted).amax())

@@ -108,6 +108,24 @@ class OneNumber(Told):
         return 3.0
 
 
+class NoDimensions(Told):
+    def sample_tasks(self, n):
+        return np.array(3.0)
+
+
+class Named(Told):
+    def sample_tasks(self, n):
+        return {"left": 1.0, "right": 2.0}
+
+
+class Unsettable(Told):
+    def sample_tasks(self, n):
+        return list(range(n))
+
+    def set_task(self, task):
+        raise ValueError("unreachable goal")
+
+
 class RaisesInSampling(Told):
     def sample_tasks(self, n):
         raise KeyError("no goals")

@@ -18,7 +18,8 @@ def test_an_update_is_a_step_bit_for_bit():
             one.grad = torch.randn_like(one)
             two.grad = one.grad.clone()
         before = network.weight.clone()
-        mine.update()
+        with torch.no_grad():
+            mine.update()
         theirs.step()
         assert not torch.equal(network.weight, before)
         for one, two in zip(network.parameters(), other.parameters(), strict=True):
@@ -42,7 +43,8 @@ def test_parts_of_a_whole_are_updated_as_by_themselves_also_after_their_moments_
         gradients = [whole.grad[:6].view(2, 3), whole.grad[7:], other.grad]
         for parameter, gradient in zip(alone, gradients, strict=True):
             parameter.grad = gradient.clone()
-        mine.update()
+        with torch.no_grad():
+            mine.update()
         theirs.step()
         for part, parameter in zip(parts, alone, strict=True):
             assert torch.equal(part, parameter)

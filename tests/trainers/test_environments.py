@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from trainers.envs import vectors
-from trainers.envs.vectors import EnvironmentFault, make_environments
+from trainers.envs import making
+from trainers.envs.making import make_environments
+from trainers.envs.vectors import EnvironmentFault
 from trainers.hyperparameters import PPOSetup
 from trainers.trainer import TrainingError
 
@@ -117,9 +118,9 @@ def test_reward_threshold_is_the_specification_s():
 def test_auto_takes_the_native_class_where_there_is_one_and_measures_otherwise(monkeypatch):
     assert environments(kind=None).kind == "native"
     assert environments("Acrobot-v1", kind=None).kind == "sync"
-    monkeypatch.setattr(vectors, "available_cores", lambda: 1)
+    monkeypatch.setattr(making, "available_cores", lambda: 1)
     assert environments("probes:Slow", kind=None).kind == "sync"
-    monkeypatch.setattr(vectors, "available_cores", lambda: 2)
+    monkeypatch.setattr(making, "available_cores", lambda: 2)
     with environments("probes:Slow", kind=None) as slow:
         assert slow.kind == "async"
 
@@ -299,5 +300,5 @@ def test_a_reset_that_raises_is_a_fault():
 
 
 def test_environments_are_imported_without_torch():
-    code = "import sys, trainers.envs.vectors; sys.exit('torch' in sys.modules)"
+    code = "import sys, trainers.envs.making; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainers.envs.vectors import make_environments
+from trainers.envs.making import make_environments
 from trainers.hyperparameters import PPOSetup
 
 TRAINER = """
 import os, sys, time
 import numpy as np
-from trainers.envs.vectors import make_environments
+from trainers.envs.making import make_environments
 from trainers.hyperparameters import PPOSetup
 held = open(sys.argv[3], "w")
 envs = make_environments(PPOSetup(env=sys.argv[1]), 2, 1, kind="async")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from trainers.envs import replay
-from trainers.envs.vectors import EnvironmentFault, make_environments
+from trainers.envs.making import make_environments
+from trainers.envs.vectors import EnvironmentFault
 from trainers.hyperparameters import PPOSetup
 
 TOTAL = 300
@@ -125,7 +126,7 @@ def test_sync_continues_what_async_began():
 CONTINUE = """
 import json, sys
 import numpy as np
-from trainers.envs.vectors import make_environments
+from trainers.envs.making import make_environments
 from trainers.hyperparameters import PPOSetup
 saved = np.load(sys.argv[1], allow_pickle=False)
 envs = make_environments(PPOSetup(env="Acrobot-v1"), 3, 1, kind="sync")

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from trainers.envs.families import make_family
 from trainers.envs.families.single_view import SingleEnvironment
-from trainers.envs.vectors import make_environments
+from trainers.envs.making import make_environments
 from trainers.hyperparameters import PPOSetup
 from trainers.trainer import TrainingError
 

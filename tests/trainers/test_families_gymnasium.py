@@ -160,6 +160,8 @@ def test_tasks_are_described_in_numbers(make):
         ("NoSetTask", {}, "it has no set_task(task)"),
         ("TooFew", {}, "sample_tasks(2) gave 1 in a list: must be a sequence of 2 tasks"),
         ("OneNumber", {}, "sample_tasks(2) gave float: must be a sequence of 2 tasks"),
+        ("NoDimensions", {}, "sample_tasks(2) gave ndarray: must be a sequence of 2 tasks"),
+        ("Named", {}, "sample_tasks(2) gave 2 in a dict: must be a sequence of 2 tasks"),
         ("RaisesInSampling", {}, "sample_tasks(2) raised KeyError: 'no goals'"),
         ("Unpicklable", {}, "sample_tasks gave what can't be pickled"),
         ("NoEnd", {}, "set env_arg max_episode_steps=200, say, or an attribute max_episode_steps"),
@@ -188,6 +190,14 @@ def test_what_an_environment_does_wrong_is_named(make, vector, how, message):
     family = make("Hostile", vector, how=how)
     with pytest.raises(EnvironmentFault, match=message):
         rollout(family)
+
+
+def test_a_task_that_can_not_be_set_is_named_before_anything_is_measured(make):
+    with pytest.raises(EnvironmentFault) as caught:
+        make("Unsettable", "auto")
+    assert str(caught.value) == (
+        "env = task_probes:Unsettable: environment 0 raised ValueError in set_task(0): unreachable goal"
+    )
 
 
 def test_a_process_that_ends_is_named(make):

@@ -14,6 +14,7 @@ from trainers.hyperparameters import TRAINERS, MAMLPPOHyperparameters, MAMLPPOSe
 from trainers.maml_ppo import MAMLPPO, meta_loss
 from trainers.memory import peak_bytes
 from trainers.metrics import METRICS
+from trainers.policy_adaptation import diverged, measurements
 from trainers.trainer import State, TrainingError
 
 SMALL = {
@@ -174,6 +175,37 @@ def test_what_is_not_finite_is_skipped_and_said():
     assert done.metrics["meta/diverged_tasks"] > 0
 
 
+@pytest.mark.parametrize("trajectories", [1, 2, 5])
+def test_noise_is_no_divergence_and_a_huge_step_is(trajectories):
+    for seed in (1, 2, 3):
+        maml = trainer(setup={"seed": seed}, trajectories_per_task=trajectories, eval_every=None)
+        found = [measurements(adapted(maml, 20, [rate]))["diverged_tasks"] for rate in (1e-6, 100.0)]
+        assert found[0] == 0
+        assert found[1] >= 3
+
+
+def test_which_tasks_have_diverged():
+    before = torch.tensor([[10.0, 12.0, 14.0], [-2.0, 0.0, 2.0]])
+    # Both deviations are 2, and with 4 degrees of freedom chance takes 13.03 √2 of them.
+    means = torch.tensor([[12.0, 0.0], [-24.8, -36.8], [-24.9, -36.9], [math.nan, -math.inf]])
+    expected = [[False, False], [False, False], [True, True], [True, True]]
+    assert diverged(before, means).tolist() == expected
+    # A task that varies more than the others may fall further.
+    noisy = torch.cat((before * torch.tensor([[1.0], [100.0]]), before.repeat(20, 1)))
+    fell = torch.full((42,), -1000.0)
+    assert diverged(noisy, fell).tolist() == [True, False] + [True] * 40
+    # One trajectory each: how tasks differ is all that is known; of a single number nothing is.
+    assert diverged(torch.tensor([[0.0], [2.0], [1.0]]), torch.tensor([0.0, -97.0, -100.0])).tolist() == [
+        False,
+        False,
+        True,
+    ]
+    assert not diverged(torch.tensor([[1.0]]), torch.tensor([-1e9])).any()
+    # Where nothing varies rounding must not count.
+    constant = torch.full((2, 3), 199.99)
+    assert diverged(constant, torch.tensor([199.98999, 198.0])).tolist() == [False, True]
+
+
 def test_a_kl_target_ends_the_epochs():
     free, held = trainer(epochs=20, outer_lr=0.05), trainer(epochs=20, outer_lr=0.05, target_kl=0.01)
     assert last(held, 1)["train/approx_kl"] < last(free, 1)["train/approx_kl"]
@@ -193,6 +225,34 @@ def test_live_changes_take_effect_with_the_next_iteration():
     for name, value in {"hidden_sizes": (4,), "activation": "relu"}.items():
         with pytest.raises(InvalidValue, match=f"{name} = .*can't change during a run"):
             maml.change({name: value})
+
+
+def test_a_penalty_that_the_variant_has_not_is_refused():
+    for variant in ("maml-ppo", "fomaml-ppo"):
+        maml = trainer(setup={"variant": variant})
+        with pytest.raises(InvalidValue) as caught:
+            maml.change({"inner_lr": 0.2, "inner_kl_coef": 0.1})
+        assert str(caught.value) == (
+            "inner_kl_coef = 0.1: only variant = promp has this penalty, and this run's is " + variant
+        )
+        assert maml.settings.values.inner_lr == 0.1
+    assert trainer(setup={"variant": "promp"}).change({"inner_kl_coef": 0.1}) == {
+        "inner_kl_coef": (5e-4, 0.1)
+    }
+
+
+def test_an_environment_whose_spaces_have_changed_is_refused():
+    def shaped(*shape):
+        return trainer("task_probes:Shaped", {"vector": "sync", "env_arg": {"shape": shape}}, eval_every=None)
+
+    state, other = copied(shaped(3).state()), shaped(2)
+    with pytest.raises(TrainingError) as caught:
+        other.restore(state)
+    assert str(caught.value).startswith(
+        "env = task_probes:Shaped: its observation space Box(shape 2, dtype float32, low 0, high 255) is not "
+        "the run's, Box(shape 3, dtype float32, low 0, high 255); the environment has changed"
+    )
+    assert shaped(3).restore(state) is None
 
 
 @FAMILIES
@@ -282,6 +342,15 @@ def test_what_does_not_fit_is_refused_with_what_would(monkeypatch):
     with pytest.raises(InvalidValue, match=refusal):
         maml.change({"meta_batch_size": 1000})
     assert maml.settings.values.meta_batch_size == SMALL["meta_batch_size"]
+
+
+def test_a_resumed_run_tells_the_memory_of_what_is_in_force():
+    whole, resumed = trainer(), trainer()
+    whole.change({"meta_batch_size": 7, "inner_steps": 2})
+    assert whole.remarks() != resumed.remarks()
+    resumed.restore(copied(whole.state()))
+    assert "(7 tasks × 2 steps, second order)" in resumed.remarks()[0]
+    assert resumed.memory.needed == whole.memory.needed
 
 
 def test_held_out_tasks_that_do_not_fit_are_refused_where_there_are_measurements(monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from trainers import load_meta_policy, meta_rl_evaluation
 from trainers.declarations import as_json, make_settings
+from trainers.envs.replay import EnvironmentFault
 from trainers.few_trajectories import MetaLearned
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
 from trainers.maml_ppo import MAMLPPO
@@ -35,9 +37,13 @@ def learned(request):
     return trained(request.param)
 
 
+def make(**values):
+    return make_settings(MAMLPPOHyperparameters, {**SMALL, **values})
+
+
 def trained(env, iterations=3, **values):
     setup = MAMLPPOSetup(env=env)
-    h = make_settings(MAMLPPOHyperparameters, {**SMALL, **values})
+    h = make(**values)
     maml = MAMLPPO(setup, h)
     for _ in range(iterations):
         maml.step()
@@ -102,11 +108,11 @@ def test_intervals_and_paired_differences_are_those_of_statistics():
     method = meta_rl_evaluation._Method("a", returns, flags, ["x"])
     other = dataclasses.replace(method, name="b", returns=returns - torch.tensor([1.0, 2.0, 3.0]))
     assert meta_rl_evaluation._by_step(method)[0]["return_ci95"] == pytest.approx(
-        1.96 * np.std([1, 2, 6], ddof=1) / math.sqrt(3)
+        4.302653 * np.std([1, 2, 6], ddof=1) / math.sqrt(3)
     )
     found = meta_rl_evaluation._difference(method, other)["by_step"][1]
     assert found["difference"] == pytest.approx(2.0)
-    assert found["difference_ci95"] == pytest.approx(1.96 * 1.0 / math.sqrt(3))
+    assert found["difference_ci95"] == pytest.approx(4.302653 * 1.0 / math.sqrt(3))
 
 
 def test_a_diverged_task_is_counted_and_not_hidden():
@@ -121,25 +127,114 @@ def test_a_diverged_task_is_counted_and_not_hidden():
 # -- the baselines ----------------------------------------------------------------------------------------
 
 
-def test_joint_training_takes_as_many_environment_steps_as_the_run(monkeypatch):
-    learned = trained("cartpole-family", anneal_iterations=2)
-    joints = []
+@pytest.fixture
+def watched(monkeypatch):
+    """The trainers that the baselines make; of each iteration the steps before it and the rate in it."""
+    made = []
 
     class Watched(MAMLPPO):
+        fault = None
+
         def __init__(self, setup, h):
             super().__init__(setup, h)
-            joints.append(self)
+            made.append(self)
+            self.rates = []
+
+        def step(self):
+            before = self.state().numbers["steps"]
+            done = super().step()
+            self.rates.append((before, done.metrics["meta/outer_lr"]))
+            return dataclasses.replace(done, fault=self.fault and f"{self.fault} {done.number}")
 
     monkeypatch.setattr(meta_rl_evaluation, "MAMLPPO", Watched)
-    parameters = meta_rl_evaluation.train_jointly(learned)
-    (joint,) = joints
+    Watched.made = made
+    return Watched
+
+
+def test_joint_training_takes_as_many_environment_steps_as_the_run(watched):
+    learned = trained("cartpole-family", anneal_iterations=2)
+    parameters, fault = meta_rl_evaluation.train_jointly(learned)
+    (joint,) = watched.made
     h = joint.settings.values
     taken = joint.state().numbers["steps"]
+    assert fault is None
     assert learned.steps <= taken <= learned.steps + 200 * 3 * 4
-    assert (h.inner_steps, h.iterations, h.anneal_iterations) == (0, 6, 4)
+    assert h.inner_steps == 0
     assert (h.clip_epsilon, h.epochs, h.gamma) == (0.2, 2, 0.99)
     assert joint.setup.seed != learned.setup.seed
     assert all((parameters[name] != learned.parameters[name]).any() for name in parameters)
+
+
+def test_the_joint_rate_goes_down_over_the_environment_steps_that_there_are(watched):
+    learned = trained("cartpole-family", iterations=4, outer_lr=0.01, anneal_floor=0.1)
+    # As if the run's episodes had been far longer than those of joint training.
+    learned = dataclasses.replace(learned, begun=make(iterations=4, outer_lr=0.01), steps=20 * learned.steps)
+    meta_rl_evaluation.train_jointly(learned)
+    rates = watched.made[0].rates
+    assert len(rates) > 40
+    for steps, rate in rates:
+        share = 4 * steps // learned.steps / 4
+        assert rate == pytest.approx(0.01 * (1 - 0.9 * share))
+    assert rates[len(rates) // 8][1] == 0.01  # the first quarter of what it takes
+
+
+def test_a_constant_rate_stays_and_one_set_by_hand_is_not_taken_over(watched):
+    learned = trained("navigation", anneal="none")
+    by_hand = dataclasses.replace(learned.hyperparameters, outer_lr=0.5)
+    meta_rl_evaluation.train_jointly(dataclasses.replace(learned, hyperparameters=by_hand))
+    assert {rate for _, rate in watched.made[0].rates} == {1e-3}
+
+
+def test_joint_training_that_broke_is_told(watched, few_updates, monkeypatch):
+    learned = trained("navigation")
+    watched.fault = "policy loss = nan in epoch"
+    page = evaluate_meta_policy(learned, tasks=3, steps=1)
+    assert [method.get("fault") for method in page["methods"]] == [
+        None,
+        "6 of 6 updates were skipped, the first in iteration 1: policy loss = nan in epoch 1",
+        None,
+    ]
+
+    def broken(self):
+        raise EnvironmentFault("env = navigation: it broke")
+
+    monkeypatch.setattr(watched, "step", broken)
+    with pytest.raises(TrainingError, match=r"^plain PPO on all tasks, .*: env = navigation: it broke; eval"):
+        evaluate_meta_policy(learned, tasks=3, steps=1)
+
+
+def test_many_tasks_are_played_in_parts_with_random_numbers_of_their_own(few_updates, monkeypatch):
+    learned = trained("cartpole-family")
+    whole = evaluate_meta_policy(learned, tasks=7, steps=1)
+    sizes = []
+
+    def noting(policy, parameters, family, tasks, *rest, **ratio):
+        sizes.append(len(tasks))
+        return adapt(policy, parameters, family, tasks, *rest, **ratio)
+
+    monkeypatch.setattr(meta_rl_evaluation, "adapt", noting)
+    # Of one task's 4 trajectories of 200 steps the network and the baseline take about 270 kB.
+    monkeypatch.setattr(meta_rl_evaluation, "_BYTES_AT_ONCE", 1_000_000)
+    first, second = (evaluate_meta_policy(learned, tasks=7, steps=1) for _ in range(2))
+    assert first == second
+    assert max(sizes) == 3
+    assert first != whole
+    assert first["methods"][0]["by_step"][0]["return"] == pytest.approx(
+        whole["methods"][0]["by_step"][0]["return"], abs=20
+    )
+    played = []
+
+    def play(tasks, seed):
+        played.append((list(tasks), seed))
+        return [types.SimpleNamespace(returns=torch.tensor([[task] * 2 for task in tasks]))]
+
+    fixed = types.SimpleNamespace(learned=learned, family=learned.family())
+    monkeypatch.setattr(meta_rl_evaluation, "_BYTES_AT_ONCE", 1)
+    returns = meta_rl_evaluation._in_parts(play, fixed, [1.0, 2.0, 3.0], 5)
+    assert returns.tolist() == [[[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]]
+    assert [tasks for tasks, _ in played] == [[1.0], [2.0], [3.0]]
+    assert played[0][1] == 5
+    assert len({seed for _, seed in played}) == 3
 
 
 def test_each_task_is_fine_tuned_by_itself():
@@ -208,6 +303,35 @@ def test_an_adapted_policy_takes_one_observation_or_many():
         adapted([0.1, 0.2, 0.3])
     push = trained("cartpole-family").adapt([1.0, 0.1, 0.5, -10.0], steps=1)(np.zeros(4))
     assert push in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("env", "task", "options", "message"),
+    [
+        ("navigation", [0.5], {}, "task = [0.5]: navigation takes 2 finite numbers: goal_x, goal_y"),
+        ("navigation", 0.3, {}, "navigation takes 2 finite numbers: goal_x, goal_y"),
+        ("navigation", [0.3, math.nan], {}, "nan]: navigation takes 2 finite numbers: goal_x, goal_y"),
+        ("navigation", torch.zeros(5, 4), {}, "navigation takes 2 finite numbers"),
+        ("navigation", "left", {}, "task = 'left': navigation takes 2 finite numbers: goal_x"),
+        ("cartpole-family", [1.0, 0.1], {}, "takes 4 finite numbers: masscart, masspole, length, force_mag"),
+        ("navigation", [0.3, 0.2], {"steps": -1}, "steps = -1: must be at least 0"),
+        ("navigation", [0.3, 0.2], {"trajectories": 0}, "trajectories = 0: must be at least 1"),
+    ],
+)
+def test_what_can_not_be_adapted_to_is_refused_in_one_line(env, task, options, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
+        trained(env, iterations=0).adapt(task, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_family_whose_spaces_have_changed_is_refused_before_anything_is_played():
+    learned = trained("navigation", iterations=0)
+    other = dataclasses.replace(learned, setup=MAMLPPOSetup(env="cartpole-family"))
+    refusal = r"env = cartpole-family: its observation space Box\(shape 4,.* is not the run's, Box\(shape 2,"
+    for use in (other.family, lambda: other.adapt([0.1, 0.2]), lambda: evaluate_meta_policy(other, tasks=2)):
+        with pytest.raises(TrainingError, match=refusal):
+            use()
 
 
 def test_a_folder_that_is_no_run_of_maml_ppo_is_refused(tmp_path):

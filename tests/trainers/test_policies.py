@@ -96,6 +96,7 @@ def test_actor_and_critic_are_initialised_orthogonally_with_their_gains():
 
 def test_actor_and_critic_share_nothing():
     policy = Policy(PLAIN, PAIR, generator=generator())
+    policy.zero_grad(set_to_none=True)
     policy.value(torch.randn(4, 3)).sum().backward()
     assert all(parameter.grad is None for parameter in policy.actor.parameters())
 

@@ -83,7 +83,7 @@ def test_loss_and_measurements_equal_the_formulas_row_by_row(space, values):
 @pytest.mark.parametrize("value_clip_epsilon", [None, 0.5])
 def test_gradient_equals_finite_differences(space, value_clip_epsilon):
     policy, batch, h = case(space, value_clip_epsilon=value_clip_epsilon)
-    norm = gradients(policy, weighed(batch, h), h)[-1].item()
+    norm = gradients(policy, weighed(batch, h), h).grad_norm
     squares, size = 0.0, 1e-6
     for parameter in policy.parameters():
         for index in range(parameter.numel()):
@@ -103,7 +103,7 @@ def test_gradient_of_rows_with_weight_zero_is_zero():
     policy, batch, h = case("discrete")
     nothing = batch._replace(weights=torch.zeros(ROWS, dtype=torch.float64))
     measured = gradients(policy, weighed(nothing, h), h)
-    assert torch.isfinite(measured).all()
+    assert np.isfinite(measured).all()
     assert all((parameter.grad == 0).all() for parameter in policy.parameters())
 
 
@@ -113,5 +113,5 @@ def test_a_row_that_does_not_count_may_have_any_ratio():
     expected = gradients(policy, weighed(batch, h), h)
     batch.log_probs[index] -= 1e4  # the ratio is infinite
     batch.advantages[index] = -1
-    assert torch.equal(gradients(policy, weighed(batch, h), h), expected)
+    assert gradients(policy, weighed(batch, h), h) == expected
     assert all(torch.isfinite(parameter.grad).all() for parameter in policy.parameters())

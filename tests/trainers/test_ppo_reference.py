@@ -158,7 +158,7 @@ class SlowPPO:
         order.set_state(self.ppo.generators["minibatches"].get_state())
         metrics = self.ppo.step().metrics
         rollout, h = self.ppo.collector, self.ppo.settings.values
-        terminated, done = rollout.terminated > 0, rollout.done > 0
+        terminated, done = rollout.terminated, rollout.terminated | rollout.truncated
         counts = ~np.concatenate((self.ended[None], done[:-1]))
         self.ended = done[-1].copy()
 

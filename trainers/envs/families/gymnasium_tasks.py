@@ -19,12 +19,12 @@ from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
 from trainers.envs.families.family import FamilyTasks, Transition
-from trainers.envs.families.task_copies import TaskCopies, TaskCopiesMaker
+from trainers.envs.families.task_copies import TaskCopies, TaskCopiesMaker, set_task
+from trainers.envs.making import available_cores, faster_kind, seconds_per_step
 from trainers.envs.replay import Array, EnvironmentFault, ReplayableEnv
 from trainers.envs.single import EnvironmentMaker, accepted_arguments, find_environment
 from trainers.envs.spaces import action_spec, observation_spec, one_line
 from trainers.envs.subprocesses import SubprocessVectorEnv
-from trainers.envs.vectors import available_cores, faster_kind, seconds_per_step
 from trainers.policies import CategoricalHead, GaussianHead
 from trainers.spaces import DiscreteSpec
 from trainers.trainer import TrainingError
@@ -159,13 +159,23 @@ def sampled_tasks(env: str, single: ReplayableEnv, count: int, seed: int) -> Seq
         raise TrainingError(
             f"env = {env}: sample_tasks({count}) raised {type(error).__name__}: {one_line(error)}"
         ) from error
-    if isinstance(tasks, str | bytes) or not (hasattr(tasks, "__getitem__") and hasattr(tasks, "__len__")):
-        gave = f"{type(tasks).__name__}: must be a sequence of {count} tasks"
-    elif isinstance(tasks, dict) or len(tasks) != count:
-        gave = f"{len(tasks)} in a {type(tasks).__name__}: must be a sequence of {count} tasks"
-    else:
+    length = _length(tasks)
+    if length == count and not isinstance(tasks, dict):
         return list(tasks)
-    raise TrainingError(f"env = {env}: sample_tasks({count}) gave {gave}")
+    gave = type(tasks).__name__ if length is None else f"{length} in a {type(tasks).__name__}"
+    raise TrainingError(
+        f"env = {env}: sample_tasks({count}) gave {gave}: must be a sequence of {count} tasks"
+    )
+
+
+def _length(tasks: Any) -> int | None:
+    """Of a sequence; ``None`` for what is none."""
+    if isinstance(tasks, str | bytes) or not hasattr(tasks, "__getitem__"):
+        return None
+    try:
+        return len(tasks)
+    except TypeError:  # of an array without dimensions, among others
+        return None
 
 
 def make_gymnasium_family(
@@ -240,7 +250,7 @@ def _kind(vector: str, maker: EnvironmentMaker) -> str:
     measured = maker()
     try:
         tasks = sampled_tasks(maker.env, measured, 1, seed=0)
-        measured.get_wrapper_attr("set_task")(tasks[0])
+        set_task(maker.env, measured, tasks[0], 0)
         # A process steps its share as if it were one environment, and is sent one message for all of it.
         share = seconds_per_step(measured) * _SMALL_ROLLOUT / cores
     finally:

@@ -40,7 +40,7 @@ class TaskCopies(gymnasium.Env[Any, Any]):
         self._terminated, self._truncated = np.zeros((2, len(rows)), np.bool_)
         for place, row in enumerate(rows):
             copy = self._copies[place]
-            self._set_task(copy, tasks[row // trajectories], row)
+            set_task(self._maker.env, copy, tasks[row // trajectories], row)
             self._observations[place] = copy.reset(seed=seeds[row])[0]
         return (self._observations,)
 
@@ -65,14 +65,16 @@ class TaskCopies(gymnasium.Env[Any, Any]):
     def _copy(self, row: int) -> ReplayableEnv:
         return replace(self._maker, index=row)()
 
-    def _set_task(self, copy: ReplayableEnv, task: Any, row: int) -> None:
-        try:
-            copy.get_wrapper_attr("set_task")(task)
-        except Exception as error:
-            raise EnvironmentFault(
-                f"env = {self._maker.env}: environment {row} raised {type(error).__name__} in "
-                f"set_task({one_line(repr(task))}): {one_line(error)}"
-            ) from error
+
+def set_task(env: str, copy: ReplayableEnv, task: Any, row: int) -> None:
+    """Let ``copy`` number ``row`` of ``env`` become ``task``. Raises :class:`EnvironmentFault`."""
+    try:
+        copy.get_wrapper_attr("set_task")(task)
+    except Exception as error:
+        raise EnvironmentFault(
+            f"env = {env}: environment {row} raised {type(error).__name__} in "
+            f"set_task({one_line(repr(task))}): {one_line(error)}"
+        ) from error
 
 
 @dataclass(frozen=True)
