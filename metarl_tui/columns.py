@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Ints: TypeAlias = npt.NDArray[np.int32]
-Rows: TypeAlias = Mapping[tuple[str, ...], tuple[Sequence[int], Sequence[Sequence[Any]]]]
+Rows: TypeAlias = Mapping[tuple[str, ...], tuple[Sequence[int] | Ints, Sequence[Sequence[Any]] | Floats]]
 """Rows grouped by the keys that they hold: iterations, and lines of values in the order of the keys."""
 
 _LEAST_ROOM = 256
@@ -32,13 +32,22 @@ class _Numbers:
     def append(self, numbers: npt.NDArray[Any]) -> None:
         needed = self.size + len(numbers)
         if needed > len(self._array):
-            room = np.empty(max(needed // 16, _LEAST_ROOM) + needed - self.size, self._array.dtype)
-            self._array = np.concatenate([self.all, room])
+            self._move(needed + max(needed // 16, _LEAST_ROOM), self._array.dtype)
         self._array[self.size : needed] = numbers
         self.size = needed
 
-    def become(self, dtype: type[Any]) -> None:
-        self._array = self._array.astype(dtype)
+    def reserve(self, room: int) -> None:
+        """Have room for so many numbers. Where none are yet, it takes no memory."""
+        if room > len(self._array):
+            self._move(room, self._array.dtype)
+
+    def become(self, dtype: npt.DTypeLike) -> None:
+        self._move(len(self._array), dtype)
+
+    def _move(self, room: int, dtype: npt.DTypeLike) -> None:
+        array = np.empty(room, dtype)
+        array[: self.size] = self.all
+        self._array = array
 
 
 class _Column:
@@ -71,6 +80,11 @@ class _Column:
             if not exact:
                 self._values.become(np.float64)
         self._values.append(values)
+
+    def reserve(self, room: int) -> None:
+        self._values.reserve(room)
+        if self._own is not None:
+            self._own.reserve(room)
 
     def index(self, iteration: int) -> int:
         """Index of the newest value at or before ``iteration``; -1 if there is none."""
@@ -119,7 +133,7 @@ class Table:
         parts: dict[str, list[tuple[Ints, Floats]]] = {}
         batch = []
         for keys, (iterations, lines) in rows.items():
-            numbers, matrix = np.array(iterations, np.int32), _matrix(lines)
+            numbers, matrix = np.asarray(iterations, np.int32), _matrix(lines)
             batch.append(numbers)
             for index, key in enumerate(keys):
                 parts.setdefault(key, []).append((numbers, matrix[:, index]))
@@ -136,6 +150,12 @@ class Table:
                 self._columns[key] = _Column(self._rows, row)
             self._columns[key].append(numbers, values, row, has_all=len(numbers) == self._rows.size - row)
 
+    def grow(self, times: float) -> None:
+        """Make room for a table that is so many ``times`` as long as this one."""
+        self._rows.reserve(round(self._rows.size * times))
+        for column in self._columns.values():
+            column.reserve(round(len(column.values) * times))
+
     def cut_above(self, iteration: int) -> None:
         """Drop the rows above ``iteration``."""
         for column in self._columns.values():
@@ -143,8 +163,10 @@ class Table:
         self._rows.size = int(np.searchsorted(self._rows.all, iteration, side="right"))
 
 
-def _matrix(lines: Sequence[Sequence[Any]]) -> Floats:
+def _matrix(lines: Sequence[Sequence[Any]] | Floats) -> Floats:
     """Rows of JSON values as numbers; what is not a number is NaN."""
+    if isinstance(lines, np.ndarray):
+        return lines
     width = len(lines[0])
     try:
         numbers = np.fromiter(chain.from_iterable(lines), np.float64, len(lines) * width)

@@ -14,15 +14,14 @@ import numpy as np
 
 from metarl_tui.columns import Floats, Ints, Table
 from metarl_tui.events import EVENT_KINDS, Event, EventKind, Marker, Record, changes_of, describe
+from metarl_tui.runs.blocks import LARGEST_ITERATION, Block
+from metarl_tui.runs.states import ENDED
 from trainers.hyperparameters import TrainerEntry
 
-__all__ = ["ENDED", "Event", "Marker", "Record", "Tape"]
+__all__ = ["Event", "Marker", "Record", "Tape"]
 
-ENDED = frozenset({"failed", "stopped", "finished"})
 _TIME = "\0time"
 _MOST_PICTURES = 1000  # When there are more, every other one is let go.
-_LARGEST = 2**31 - 2
-"""The largest iteration that is taken; one more still fits into 32 bits."""
 
 
 class Tape:
@@ -63,7 +62,7 @@ class Tape:
         for record in records:
             count += 1
             iteration, kind = record.get("iteration"), record.get("kind")
-            if not isinstance(iteration, int) or not 0 <= iteration <= _LARGEST:
+            if not isinstance(iteration, int) or not 0 <= iteration <= LARGEST_ITERATION:
                 continue
             if kind == "metrics":
                 values = record.get("values")
@@ -85,10 +84,34 @@ class Tape:
         self._metrics.extend(rows)
         self.version += bool(count)
 
+    def goes_on_with(self, block: Block) -> bool:
+        """Whether the rows of ``block`` lie beyond those that there are."""
+        return block.iterations is None or block.iterations[0] > self._last
+
+    def add(self, block: Block) -> None:
+        """Add what another process read, which the tape :meth:`goes_on_with`."""
+        self._metrics.extend(
+            {
+                (*rows.keys, _TIME): (
+                    np.frombuffer(rows.iterations, np.int32),
+                    np.frombuffer(rows.values, np.float64).reshape(-1, len(rows.keys) + 1),
+                )
+                for rows in block.rows
+            }
+        )
+        if block.iterations is not None:
+            self._last = block.iterations[1]
+        self.extend(block.events)
+        self.version += 1
+
+    def expect(self, times: float) -> None:
+        """Make room: the whole tape is about so many ``times`` as long as what there is of it."""
+        self._metrics.grow(times)
+
     def _add_event(self, kind: EventKind, iteration: int, record: Record) -> None:
         if kind == "resumed":
             start = record.get("from")
-            self._drop_above(min(start, _LARGEST) if isinstance(start, int) else iteration)
+            self._drop_above(min(start, LARGEST_ITERATION) if isinstance(start, int) else iteration)
         elif kind == "status":
             self.status = record
             if record.get("state") == "started":

@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate
@@ -20,17 +20,16 @@ from textual.theme import Theme
 from metarl_tui.app import colours
 from metarl_tui.app.commands import commands, parsed
 from metarl_tui.app.driver import TerminalDriver
-from metarl_tui.app.farewell import farewell
 from metarl_tui.app.garbage import Garbage
 from metarl_tui.app.screens.base import CommandScreen
-from metarl_tui.app.screens.home import HomeScreen
-from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.app.updates import CroppedUpdate
 from metarl_tui.runs.folder import RunError, RunFolder
 
+if TYPE_CHECKING:
+    from metarl_tui.app.screens.run import RunScreen
+
 CRASHED, COULD_NOT_START = 70, 2
 _START_CHECK_SECONDS = 0.1
-_SCREENS = Path(__file__).parent / "screens"
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 THEME = Theme(
@@ -61,7 +60,6 @@ class MetarlApp(App[None]):
     """Home screen, or one run. ``lines`` are for the shell, ``exit_code`` for its ``$?``."""
 
     TITLE = "metarl-tui"
-    CSS_PATH = [_SCREENS / f"{name}.tcss" for name in ("run", "home", "log", "help")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     BINDINGS = [Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True)]  # noqa: RUF012
 
@@ -84,7 +82,9 @@ class MetarlApp(App[None]):
         self.lines: list[str] = []
         self.exit_code = 0
         self.garbage = Garbage()
-        self._first = RunScreen(run, replay=replay, speed=speed) if run else None
+        self._first = self._first_screen(run, replay, speed)
+        # Textual reads the style sheets of screens that are pushed, and for the first one those of the app.
+        self.css_path = self._first.css_path
         self.gave_up: Starting | None = None
         self._new = run if is_new else None
         self._launches: dict[RunFolder, Starting] = {}
@@ -96,23 +96,44 @@ class MetarlApp(App[None]):
 
     # -- screens ----------------------------------------------------------------------------------
 
+    def _first_screen(self, run: RunFolder | None, replay: bool, speed: float) -> CommandScreen:
+        # What the other screen imports is not waited for.
+        if run is not None:
+            from metarl_tui.app.screens.run import RunScreen
+
+            return RunScreen(run, replay=replay, speed=speed)
+        from metarl_tui.app.screens.home import HomeScreen
+
+        return HomeScreen(self.runs_dir)
+
     def get_default_screen(self) -> Screen[None]:
-        return self._first or HomeScreen(self.runs_dir)
+        return self._first
 
     @property
     def has_home(self) -> bool:
         """Whether there is a screen to go back to."""
-        runs = sum(isinstance(screen, RunScreen) for screen in self.screen_stack)
-        return self._first is None or runs > 1
+        return self._first.place == "home" or len(self._run_screens) > 1
 
     def open_run(self, folder: RunFolder, *, replay: bool) -> None:
         """Show a run over the home screen."""
+        from metarl_tui.app.screens.run import RunScreen
+
         self.push_screen(RunScreen(folder, replay=replay))
+
+    @property
+    def _run_screens(self) -> list[RunScreen]:
+        """The runs that are open, the one on top last."""
+        return [
+            cast("RunScreen", screen)
+            for screen in self.screen_stack
+            if isinstance(screen, CommandScreen) and screen.place == "run"
+        ]
 
     @property
     def run_screen(self) -> RunScreen | None:
         """The run that is on the screen, also below another one."""
-        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
+        runs = self._run_screens
+        return runs[-1] if runs else None
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The table's commands that work on ``screen`` now, for the palette."""
@@ -197,9 +218,7 @@ class MetarlApp(App[None]):
     async def _take_back(self, fork: RunFolder, parent: RunFolder, launch: Starting, why: str) -> None:
         """Remove a fork that could not start; from its screen go back to its parent's, which says why."""
         await asyncio.to_thread(launch.end)
-        shown = next(
-            (one for one in self.screen_stack if isinstance(one, RunScreen) and one.folder == fork), None
-        )
+        shown = next((one for one in self._run_screens if one.folder == fork), None)
         while shown in self.screen_stack:
             await self.pop_screen()
         await asyncio.to_thread(shutil.rmtree, fork.path, ignore_errors=True)
@@ -230,6 +249,8 @@ class MetarlApp(App[None]):
 
     def farewell(self) -> list[str]:
         """What to leave on the shell about the run on the screen."""
+        from metarl_tui.app.farewell import farewell
+
         try:
             screen = self.run_screen
         except Exception:

@@ -12,8 +12,8 @@ from metarl_tui.runs.files import shown
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.liveness import Observer
 from metarl_tui.runs.parents import parent_in_short
+from metarl_tui.runs.states import ENDED
 
-_ENDED = ("failed", "stopped", "finished")
 _BLOCKS = "▁▂▃▄▅▆▇"  # never a full one, so that rows do not touch
 
 
@@ -42,7 +42,7 @@ class Entry:
     @property
     def over(self) -> bool:
         """Whether nothing about it will change by itself."""
-        return bool(self.problem) or self.state in _ENDED
+        return bool(self.problem) or self.state in ENDED
 
 
 @dataclass
@@ -59,11 +59,11 @@ class Catalogue:
             return Entry(folder.short_id, problem=str(error).removeprefix(f"{shown(folder.path)}/"))
         summary = summaries.read(folder) or summaries.Summary(state="")
         state, why, iteration = summary.state, summary.why, summary.iteration
-        if state not in _ENDED or _restarted(folder):
+        if state not in ENDED or _restarted(folder):
             observer = self.observers.setdefault(folder, Observer(folder))
             standing = observer.observe()
             state, why, iteration = standing.state, standing.why, max(standing.iteration, iteration)
-        if state in _ENDED:
+        if state in ENDED:
             self.observers.pop(folder, None)
         return Entry(
             title=config.name or folder.short_id,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from metarl_tui.app.moment import OVER
 from metarl_tui.runs.folder import RunFolder, default_runs_folder
+from metarl_tui.runs.states import OVER
 from metarl_tui.survival import why_it_ends
 from metarl_tui.text import clean
 

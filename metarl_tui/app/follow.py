@@ -1,7 +1,8 @@
 """Follows a run on disk into a tape: its journal as it grows, its state, and what is queued.
 
 Imported after the first paint, because a tape needs NumPy. Reading happens in another thread, a slice at
-a time; the tape itself is only touched by the screen's own thread.
+a time; the tape itself is only touched by the screen's own thread. Of a big journal the end is shown first,
+while all of it is read to another tape, which then takes its place.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from metarl_tui.app.moment import OVER, Moment
+from metarl_tui.app.moment import Moment
 from metarl_tui.playhead import Playhead
+from metarl_tui.runs.blocks import JournalBlocks
 from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.runs.liveness import Observer, Standing
 from metarl_tui.runs.parents import name_and_parent
 from metarl_tui.runs.requests import Request, pending
+from metarl_tui.runs.states import OVER
 from metarl_tui.tape import Tape
-from metarl_tui.tape_reading import SLICE_BYTES, blank_tape
+from metarl_tui.tape_reading import SLICE_BYTES, TapeReading, blank_tape
 
 _LOOK_SECONDS = 1.0
+_TURN_SECONDS = 0.05
+"""A big journal is read for about so long at a time."""
+_PROGRESS_STEPS = 40
 _RECENT_ROWS = 24
 _DOUBT = 0.02
 """Share of the iterations to come by which a forecast of their number may be off before it is made anew."""
@@ -43,15 +49,16 @@ class Glimpse:
     """``None`` when it was not looked at this time."""
     queued: list[Request]
     trouble: str = ""
+    tape: Tape | None = None
+    """All of a big journal, when it has been read."""
 
 
 class Follower:
     """One run as it grows. :meth:`look` may run in another thread, :meth:`take` belongs to the screen's."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, blocks: JournalBlocks | None = None) -> None:
         self.folder = folder
         self.config = config
-        self.tape = self._blank()
         self.standing: Standing | None = None
         self.queued: list[Request] = []
         self.complete = False
@@ -60,12 +67,24 @@ class Follower:
         self._reader = JournalReader(folder.journal)
         self._observer = Observer(folder)
         self._next_look = 0.0
-        self._slices = 0
         self._missing = 0
         self._total: int | None = None
+        self._reading = TapeReading(config, self._reader, blocks) if blocks else None
+        self._tail = JournalReader(folder.journal)
+        self._tail_shown = False
+        if blocks:
+            self._tail.seek_tail(SLICE_BYTES)
+        self.tape = self._blank()
+        self._shown = self._known()
 
     def _blank(self) -> Tape:
-        return blank_tape(self.config)
+        """A tape that knows only its end does not know which values are in force."""
+        return Tape() if self._reading else blank_tape(self.config)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the tape reaches to the newest iteration."""
+        return self.complete or (self._reading is not None and self.tape.last > 0)
 
     @property
     def damaged(self) -> int:
@@ -81,17 +100,17 @@ class Follower:
             size = self.folder.journal.stat().st_size
         except OSError:
             return 1.0
-        return min(self._slices * SLICE_BYTES / max(size, 1), 0.99)
+        return min(self._reader.position / max(size, 1), 0.99)
 
     def look(self, *, at_once: bool = False) -> Glimpse:
         """Read the next slice of the journal and, about once a second, how the run is. Touches no tape."""
-        trouble = ""
         journaled = last_journaled(self.folder) if at_once or time.monotonic() >= self._next_look else 0
-        try:
-            records = self._reader.read(SLICE_BYTES)
-        except OSError as error:
-            records, trouble = [], f"the journal can't be read: {error.strerror or error}"
-        self._slices += 1
+        reading = self._reading
+        reader = self._tail if reading else self._reader
+        records, whole = reader.read(SLICE_BYTES), None
+        if reading and self._tail_shown and reading.advance(_TURN_SECONDS):
+            self._reading, whole = None, reading.tape
+        self._tail_shown = True
         self._missing = self._reader.missing_before(journaled) if journaled else self._missing
         now = time.monotonic()
         standing = None
@@ -100,25 +119,32 @@ class Follower:
             standing = self._observer.observe()
         alive = standing.alive if standing else bool(self.standing and self.standing.alive)
         queued = pending(self.folder, only_look=True) if alive else []
-        return Glimpse(records, self._reader.restarted, self._reader.at_end, standing, queued, trouble)
+        trouble = f"the journal can't be read: {reader.problem}" if reader.problem else ""
+        at_end = self._reading is None and self._reader.at_end
+        return Glimpse(records, reader.restarted, at_end, standing, queued, trouble, whole)
 
     def take(self, glimpse: Glimpse) -> bool:
         """Add what was seen. Whether anything of it is new."""
-        before = self._known()
-        if glimpse.restarted:
-            self.tape = self._blank()
-        if glimpse.records:
-            self.tape.extend(glimpse.records)
+        if glimpse.tape is not None:
+            self.tape = glimpse.tape
+        else:
+            if glimpse.restarted:
+                self.tape = self._blank()
+            if glimpse.records:
+                self.tape.extend(glimpse.records)
         self.standing = glimpse.standing or self.standing
         self.queued = glimpse.queued
         self.complete = self.complete or glimpse.at_end
         self.trouble = glimpse.trouble
-        return before != self._known()
+        before, self._shown = self._shown, self._known()
+        return before != self._shown
 
     def _known(self) -> tuple[object, ...]:
         """What a change of is worth a paint."""
         queued = [one.id for one in self.queued]
-        return self.tape.version, self.standing, queued, self.complete, self.trouble
+        progress = round(self.share_read * _PROGRESS_STEPS)
+        tape = id(self.tape), self.tape.version, self.complete
+        return tape, self.standing, queued, progress, self.trouble
 
     @property
     def state(self) -> str:
@@ -127,8 +153,9 @@ class Follower:
 
     @property
     def steerable(self) -> bool:
-        """Whether a worker is there that takes requests."""
-        return self.standing is not None and self.standing.alive and self.state not in (*OVER, "starting")
+        """Whether a worker is there that takes requests, and it is known which values are in force."""
+        alive = self.standing is not None and self.standing.alive
+        return alive and self.complete and self.state not in (*OVER, "starting")
 
     @property
     def over(self) -> bool:
@@ -148,6 +175,8 @@ class Follower:
         speed = tape.value_at("time/fps", iteration)
         seed = config.setup.get("seed")
         running = at_end and state == "running"
+        reading = None if self.complete else self.share_read
+        share = iteration / total if total else None
         return Moment(
             trainer=config.trainer,
             subject=config.subject,
@@ -159,11 +188,11 @@ class Follower:
             else "",
             iteration=iteration,
             total=total,
-            share=iteration / total if total else None,
+            share=share if reading is None else reading,
             speed=speed if speed is not None and math.isfinite(speed) else 1 / seconds if seconds else None,
             unit="steps" if speed is not None else "iterations",
             left=max(total - iteration, 0) * seconds if running and total and seconds else None,
-            reading=None if self.complete else self.share_read,
+            reading=reading,
         )
 
 

@@ -19,8 +19,6 @@ STATE_COLOURS = {
     "replay": ACCENT,
 }
 STATE_SIGNS = {"paused": "⏸", "failed": "▲", "lost": "▲", "stalled": "▲", "stopped": "○", "unknown": "○"}
-OVER = frozenset({"failed", "stopped", "finished", "lost"})
-"""States in which no worker trains, as it seems from here."""
 
 
 @dataclass(frozen=True)

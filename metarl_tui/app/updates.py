@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate
 from textual.geometry import Region
 from textual.strip import Strip
@@ -62,7 +63,21 @@ class CroppedUpdate(CompositorUpdate):
                 if strip is None or start >= x2 or end <= x1:
                     continue
                 left, right = max(start, x1), min(end, x2)
-                if (left, right) != (start, end):
-                    strip = strip.crop(left - start, right - start)
+                strip = _cropped(strip, left - start, right - start)
                 parts.append(f"\x1b[{y + 1};{left + 1}H{strip.render(console)}")
         return "".join(parts)
+
+
+def _cropped(strip: Strip, left: int, right: int) -> Strip:
+    """``strip.crop``; where every character takes one cell, as in a chart, without measuring the text."""
+    if left == 0 and right == strip.cell_length:
+        return strip
+    if sum(len(segment.text) for segment in strip) != strip.cell_length:
+        return strip.crop(left, right)
+    segments, position = [], 0
+    for text, style, control in strip:
+        seen = text[max(left - position, 0) : max(right - position, 0)]
+        if seen:
+            segments.append(Segment(seen, style, control))
+        position += len(text)
+    return Strip(segments, right - left)

@@ -57,7 +57,7 @@ def find_run(runs_dir: Path, reference: str) -> RunFolder:
         raise RunError(
             "RUN is empty: must be a path, an id, the last part of an id, a prefix, a name or latest"
         )
-    if reference != LATEST and (found := _by_path(reference)):
+    if reference != LATEST and (found := by_path(reference)):
         return found
     runs = list_runs(runs_dir)
     if not runs:
@@ -77,7 +77,11 @@ def find_run(runs_dir: Path, reference: str) -> RunFolder:
     raise RunError(f"no run {clean(reference, 80)} in {shown(runs_dir)}; {_near(runs, reference)}")
 
 
-def _by_path(reference: str) -> RunFolder | None:
+def by_path(reference: str) -> RunFolder | None:
+    """The run whose folder ``reference`` is; ``None`` for what is no path.
+
+    Raises :class:`RunError` for a path that leads to no run.
+    """
     try:
         path = Path(reference).expanduser()
         if (path / CONFIG_FILE).is_file():

@@ -28,7 +28,7 @@ from metarl_tui.runs.files import (
     write_atomically,
 )
 from metarl_tui.runs.lock import Lock, RunBusy, take
-from metarl_tui.runs.privacy import check_private
+from metarl_tui.runs.privacy import check_own_files, check_private
 from metarl_tui.runs.records import is_count, is_moment, tidy
 from metarl_tui.runs.trust import in_words, is_marked, mark, names_code
 from metarl_tui.text import clean
@@ -279,12 +279,14 @@ class RunFolder:
             if config.trusted and config.names_code:
                 _remember(path, data)
             sync_folder(runs_dir)
-        except OSError as error:
+        except BaseException as error:
             if path is not None:
                 shutil.rmtree(path, ignore_errors=True)
-            raise RunError(
-                f"runs folder {shown(runs_dir)}: {reason(error)}; choose another with --runs-dir"
-            ) from error
+            if isinstance(error, OSError):
+                raise RunError(
+                    f"runs folder {shown(runs_dir)}: {reason(error)}; choose another with --runs-dir"
+                ) from error
+            raise
         return folder
 
     def trust(self) -> None:
@@ -307,9 +309,10 @@ class RunFolder:
         return in_words(self.config.setup, self.config.parent, self.config.working_folder)
 
     def check_private(self) -> None:
-        """Raises :class:`RunError`, with the command that mends it, when others may write to this run."""
+        """Raises :class:`RunError`, with what mends it, when others may write to it, or it elsewhere."""
         parts = (self.path / CONFIG_FILE, self.requests, self.journal, self.checkpoints)
         check_private(self.path, parts)
+        check_own_files(self.path, (self.journal, self.heartbeat, self.log))
 
 
 def _remember(folder: Path, config: bytes) -> None:

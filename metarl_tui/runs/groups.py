@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from metarl_tui.runs.find import find_run, list_runs
+from metarl_tui.runs.find import LATEST, by_path, find_run, list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.text import clean
 
 
 def find_group(runs_dir: Path, name: str) -> list[RunFolder]:
@@ -13,21 +15,33 @@ def find_group(runs_dir: Path, name: str) -> list[RunFolder]:
 
     Raises :class:`RunError` for a folder that can't be read.
     """
-    found = [folder for folder in list_runs(runs_dir) if name and _group(folder) == name]
+    return _of_group(list_runs(runs_dir), name)
+
+
+def _of_group(runs: Iterable[RunFolder], name: str) -> list[RunFolder]:
+    found = [folder for folder in runs if name and _group(folder) == name]
     return sorted(found, key=lambda folder: (_seed(folder), folder.id))
 
 
 def find_runs(runs_dir: Path, reference: str) -> tuple[list[RunFolder], bool]:
     """The run that ``reference`` means, or the runs of the group of that name, and whether it is a group.
 
-    Raises :class:`RunError` as :func:`find_run` does, where it is neither.
+    A path, an id and the last part of one go before a group's name, and that before the beginning of an id.
+    Raises :class:`RunError` as :func:`find_run` does, and where a run and a group have the same name.
     """
-    try:
+    name = reference.strip()
+    runs = [] if name == LATEST or by_path(name) else list_runs(runs_dir)
+    is_id = any(name in (run.id, run.short_id) for run in runs)
+    members = [] if is_id else _of_group(runs, name)
+    if not members:
         return [find_run(runs_dir, reference)], False
-    except RunError:
-        if members := find_group(runs_dir, reference.strip()):
-            return members, True
-        raise
+    called_so = [run.id for run in runs if run.title == name]
+    if called_so:
+        raise RunError(
+            f"{clean(name, 80)} is the name of run {' and '.join(called_so)} and of a group of "
+            f"{len(members)} runs; name the run by its id, the group's by theirs"
+        )
+    return members, True
 
 
 def _group(folder: RunFolder) -> str:

@@ -25,6 +25,7 @@ from metarl_tui.runs.process import (
     write_launched,
     write_worker,
 )
+from metarl_tui.runs.states import ENDED, OVER
 from metarl_tui.text import duration
 
 __all__ = [
@@ -47,11 +48,14 @@ __all__ = [
     "write_worker",
 ]
 
-ENDED = ("failed", "stopped", "finished")
 BEAT_LIMIT = 10.0
 BOUNDARY_LIMIT = 60.0
 BOUNDARY_MEDIANS = 10
 WATCH_SECONDS = 3.0
+WAITS = "waits for its turn"
+"""Why a run of a group is starting that has no core yet."""
+NO_TURN = "it never had its turn: the process that was to start it is gone"
+NEVER_STARTED = "it never started"
 START_LIMIT = 120.0
 """Seconds after which a run whose worker has not come to life counts as lost."""
 
@@ -86,7 +90,7 @@ class Observer:
 
     def is_over(self, standing: Standing) -> bool:
         """Whether there is nothing to wait for: the run has ended, or nobody is seen to train it."""
-        return standing.state in (*ENDED, "lost") or (standing.state == "unknown" and not self.watching)
+        return standing.state in OVER or (standing.state == "unknown" and not self.watching)
 
     @property
     def watching(self) -> bool:
@@ -97,17 +101,22 @@ class Observer:
         """How the run stands now; ``last_status`` is the newest status record where the caller has it."""
         worker = read_worker(self.folder)
         standing = self._observe(worker, last_status)
-        if standing.state in (*ENDED, "lost") and self._is_launched(worker, last_status or self._status):
-            return self._standing("starting", "", alive=True)
+        if standing.state not in ("starting", *OVER):
+            return standing
+        launched = self._launched(worker, last_status or self._status)
+        alive = is_alive(launched.identity) if launched else None
+        if launched is not None and alive:
+            return self._standing("starting", WAITS if launched.waits else "", alive=True)
+        if launched is not None and alive is False and worker is None and standing.state not in ENDED:
+            return self._standing("lost", NO_TURN if launched.waits else NEVER_STARTED)
         return standing
 
-    def _is_launched(self, worker: Worker | None, status: dict[str, Any] | None) -> bool:
-        """Whether a process is on its way to take over from ``worker``, and has said nothing yet."""
+    def _launched(self, worker: Worker | None, status: dict[str, Any] | None) -> Worker | None:
+        """The process that is on its way to take over from ``worker``, and has said nothing yet."""
         launched = read_launched(self.folder)
         if launched is None or (worker and worker.identity == launched.identity):
-            return False
-        is_silent = status is None or status["seq"] <= launched.seq
-        return is_silent and bool(is_alive(launched.identity))
+            return None
+        return launched if status is None or status["seq"] <= launched.seq else None
 
     def _observe(self, worker: Worker | None, last_status: dict[str, Any] | None) -> Standing:
         # The process is looked at before the journal: a worker that ends in between has said so there.
@@ -172,7 +181,7 @@ class Observer:
             return self._standing("lost", "its folder is gone")
         if abs(age) < START_LIMIT:
             return self._standing("starting", "")
-        return self._standing("lost", "it never started")
+        return self._standing("lost", NEVER_STARTED)
 
     def _standing(
         self, state: str, why: str, beat: Heartbeat | None = None, *, alive: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from metarl_tui.runs.files import RunError, reason, shown
 from metarl_tui.text import clean
 
 
+class OthersMayWrite(RunError):
+    """Others may write to a run, and so steer it."""
+
+
 def check_private(folder: Path, parts: Iterable[Path]) -> None:
-    """Raises :class:`RunError`, with the command that mends it, when others may write to a run's ``folder``.
+    """Raises :class:`OthersMayWrite`, with what mends it, when others may write to a run's ``folder``.
 
     They may where it or one of its ``parts`` is theirs, unless that is root, or where the mode lets its group
     or everybody. Parts that are missing are passed over.
@@ -26,15 +31,33 @@ def check_private(folder: Path, parts: Iterable[Path]) -> None:
         except OSError as error:
             raise RunError(f"{shown(path)}: {reason(error)}") from error
         if status.st_uid not in (os.geteuid(), 0):
-            raise RunError(
+            raise OthersMayWrite(
                 f"{shown(path)} belongs to {_user(status.st_uid)}, who could then steer the run; work on a "
                 f"copy (cp -r), or as root mend it with: chown -R {os.geteuid()} {shlex.quote(shown(folder))}"
             )
         if status.st_mode & 0o022:
             who = "everyone" if status.st_mode & 0o002 else "its group"
-            raise RunError(
+            raise OthersMayWrite(
                 f"{shown(path)} may be written by {who}, who could then steer the run; "
                 f"mend it with: chmod go-w {shlex.quote(shown(path))}"
+            )
+
+
+def check_own_files(folder: Path, written_in_place: Iterable[Path]) -> None:
+    """Raises :class:`RunError`, with what mends it, where a file of a run's ``folder`` has another name too.
+
+    What a worker writes ``in place`` would be written into the file of that name, which may lie anywhere: an
+    archive may bring hard links to files of who unpacks it.
+    """
+    for path in written_in_place:
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            raise RunError(
+                f"{shown(path)} has another name elsewhere (a hard link), and what the run writes would be "
+                f"written there too; work on a copy: cp -r {shlex.quote(shown(folder))} COPY"
             )
 
 

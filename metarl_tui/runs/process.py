@@ -40,10 +40,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Worker:
-    """The newest worker of a run; journal records up to number ``seq`` are those of earlier ones."""
+    """The newest worker of a run; journal records up to number ``seq`` are those of earlier ones.
+
+    ``waits`` says of a process that is to become the worker that it first lets other runs have their turn.
+    """
 
     identity: Identity
     seq: int = 0
+    waits: bool = False
 
 
 def own_identity() -> Identity:
@@ -101,17 +105,18 @@ def write_worker(folder: RunFolder) -> Identity:
     return identity
 
 
-def write_launched(folder: RunFolder, pid: int) -> None:
+def write_launched(folder: RunFolder, pid: int, *, waits: bool = False) -> None:
     """Say that process ``pid`` was just started to become the run's worker; it has no lock yet.
 
-    Raises :class:`OSError`.
+    With ``waits`` it is one that will start the worker when other runs have had their turn. Raises
+    :class:`OSError`.
     """
-    _write(folder.launched, _identity(pid), folder)
+    _write(folder.launched, _identity(pid), folder, waits=waits)
 
 
-def _write(path: Path, identity: Identity, folder: RunFolder) -> None:
+def _write(path: Path, identity: Identity, folder: RunFolder, **more: bool) -> None:
     records = last_records(folder.journal)
-    fields = {**asdict(identity), "seq": records[-1]["seq"] if records else 0}
+    fields = {**asdict(identity), "seq": records[-1]["seq"] if records else 0, **more}
     write_atomically(path, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
 
@@ -141,7 +146,7 @@ def _read(path: Path) -> Worker | None:
     if not isinstance(started, int | float):
         return None
     identity = Identity(clean(host, 120), clean(boot_id, 120), pid, float(started), clean(namespace, 120))
-    return Worker(identity, seq)
+    return Worker(identity, seq, found.get("waits") is True)
 
 
 def _host() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, KeysView, Sequence
 from typing import Any, TypeAlias
 
 import orjson
@@ -38,6 +38,15 @@ def number(value: Any) -> float:
     if isinstance(value, int | float):
         return float(value)
     return _NUMBERS.get(value, math.nan) if isinstance(value, str) else math.nan
+
+
+def numbers(values: Sequence[Any]) -> Sequence[float]:
+    """Metrics' ``values`` as numbers. Raises :class:`ValueError` where one neither is nor stands for one."""
+    if _PLAIN.issuperset(map(type, values)):
+        return values
+    if not all(type(value) in _PLAIN or (type(value) is str and value in _NUMBERS) for value in values):
+        raise ValueError("not a metric's value")
+    return [number(value) for value in values]
 
 
 def seal(line: bytes) -> bytes:
@@ -112,8 +121,8 @@ def from_lines(lines: Sequence[bytes]) -> list[Record] | None:
     of the time.
     """
     try:
-        records = [_unsealed(line) for line in lines]
-        if not _heads_fit(records):
+        records = [unsealed(line) for line in lines]
+        if not heads_fit(*([record[name] for record in records] for name in ("seq", "iteration", "time"))):
             return None
         good = _checked_rows(records)
     except (ValueError, KeyError, TypeError):
@@ -121,8 +130,8 @@ def from_lines(lines: Sequence[bytes]) -> list[Record] | None:
     return good
 
 
-def _unsealed(line: bytes) -> Record:
-    """What a sealed ``line`` holds. Raises an error where it is not one."""
+def unsealed(line: bytes) -> Record:
+    """What a sealed ``line`` holds, unchecked. Raises some error where it is not one."""
     end = b',"crc":"%08x"}' % zlib.crc32(line[:-_SEAL_LENGTH])
     if line[-_SEAL_LENGTH:] != end or len(line) > LONGEST_LINE:
         raise ValueError("not sealed")
@@ -131,13 +140,11 @@ def _unsealed(line: bytes) -> Record:
     return record
 
 
-def _heads_fit(records: list[Record]) -> bool:
-    """Whether all ``records`` have a number, an iteration and a time; the times are floats from then on."""
-    for name in ("seq", "iteration"):
-        counts = [record[name] for record in records]
+def heads_fit(seqs: Sequence[Any], iterations: Sequence[Any], times: Sequence[Any]) -> bool:
+    """Whether these are numbers, iterations and times of records, with times as a writer has them: floats."""
+    for counts in (seqs, iterations):
         if set(map(type, counts)) != {int} or not (is_count(min(counts)) and is_count(max(counts))):
             return False
-    times = [record["time"] for record in records]
     if set(map(type, times)) != {float}:
         return False
     return is_moment(min(times)) and is_moment(max(times))
@@ -212,6 +219,11 @@ def _metric_values(values: Any) -> dict[str, float | str] | None:
             if type(value) not in (int, float) and (type(value) is not str or value not in _NUMBERS):
                 return None
     return allowed
+
+
+def are_clean(keys: KeysView[str]) -> bool:
+    """Whether a record may hold metrics of these names as they are."""
+    return keys <= _known_keys or all(_clean_key(key) == key for key in keys)
 
 
 def _clean_key(key: str) -> str:

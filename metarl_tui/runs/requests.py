@@ -30,9 +30,13 @@ from metarl_tui.runs.files import (
 )
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader, Record
-from metarl_tui.runs.liveness import ENDED, Observer, Standing
+from metarl_tui.runs.liveness import Observer, Standing
 from metarl_tui.runs.records import is_moment, seal, sealed, tidy
+from metarl_tui.runs.states import ENDED
 from metarl_tui.text import clean
+
+TOO_EARLY = "queued before the run was started again"
+"""Why a worker rejects what it finds when it comes to life: it was asked of another start."""
 
 Action: TypeAlias = Literal["set", "pause", "resume", "save", "stop"]
 
@@ -116,12 +120,12 @@ def pending(
     ``only_look``, for who is not the worker, it is passed over and stays. Raises nothing for a folder
     that is missing, can't be read or is a link to another, whose files are not ours: then there are none.
     """
-    if not is_own_folder(folder.requests):
-        return []
     try:
         with os.scandir(folder.requests) as entries:
             names = [entry.name for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."]
     except OSError:
+        return []
+    if not names or not is_own_folder(folder.requests):
         return []
     requests = []
     for name in sorted(names)[:most]:

@@ -11,10 +11,12 @@ import orjson
 from metarl_tui.runs.files import read_bounded
 from metarl_tui.runs.folder import RunFolder, write_atomically
 from metarl_tui.runs.records import is_count, number, tidy
+from metarl_tui.text import clean
 
 MOST_POINTS = 60
 
 _LARGEST = 1 << 16
+_LONGEST_TEXT = 2_000
 
 
 @dataclass
@@ -47,14 +49,14 @@ def write(folder: RunFolder, summary: Summary) -> None:
 def read(folder: RunFolder) -> Summary | None:
     """The summary, or ``None`` where there is none that can be read. Never raises."""
     try:
-        found = tidy(orjson.loads(read_bounded(folder.summary, _LARGEST)))
+        found = orjson.loads(read_bounded(folder.summary, _LARGEST))
     except (OSError, ValueError):
         return None
     if not isinstance(found, dict) or not isinstance(found.get("state"), str):
         return None
     points = found.get("sparkline")
     return Summary(
-        state=found["state"],
+        state=_text(found, "state"),
         why=_text(found, "why"),
         iteration=_whole(found, "iteration"),
         total=_whole(found, "total"),
@@ -70,7 +72,7 @@ def read(folder: RunFolder) -> Summary | None:
 
 def _text(found: dict[str, Any], name: str) -> str:
     value = found.get(name)
-    return value if isinstance(value, str) else ""
+    return clean(value, _LONGEST_TEXT) if isinstance(value, str) else ""
 
 
 def _whole(found: dict[str, Any], name: str) -> int:

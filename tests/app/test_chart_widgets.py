@@ -53,12 +53,14 @@ class Screen(App[None]):
         self.bar.update(tape, head)
 
 
-def text_of(widget: Chart | TapeBar) -> list[str]:
-    return [widget.render_line(y).text for y in range(widget.size.height)]
+def text_of(bar: TapeBar) -> list[str]:
+    return [bar.render_line(y).text for y in range(bar.size.height)]
 
 
-def visible(grid: ChartGrid) -> list[Chart]:
-    return [chart for chart in grid.query(Chart) if chart.display]
+def lines_of(grid: ChartGrid, chart: Chart) -> list[str]:
+    """What the grid shows where the chart stands."""
+    left, top, width, height = chart.region
+    return [grid.render_line(y).text[left : left + width] for y in range(top, top + height)]
 
 
 async def test_a_chart_says_what_how_much_and_when() -> None:
@@ -66,15 +68,15 @@ async def test_a_chart_says_what_how_much_and_when() -> None:
     async with app.run_test(size=(60, 16)) as pilot:
         app.update(tape, live(tape))
         await pilot.pause()
-        (chart,) = [chart for chart in visible(app.grid) if chart.key == "train/clip_fraction"]
-        lines = text_of(chart)
+        (chart,) = [chart for chart in app.grid.charts if chart.key == "train/clip_fraction"]
+        lines = lines_of(app.grid, chart)
         assert lines[0].startswith("clip fraction")
         assert "ε .2→.1" in lines[0]
         assert lines[0].endswith(f"{tape.value_at('train/clip_fraction', 184):.3g}")
         assert "╎" in "".join(lines)
         assert lines[-1].split() == ["1", "92", "184"]
         assert lines[-2].lstrip().startswith("╰──")
-        assert all(len(line) == chart.size.width for line in lines)
+        assert all(len(line) == chart.region.width for line in lines)
         label = lines[0].index("ε .2→.1") + 3
         assert any(line[column] == "╎" for line in lines[1:] for column in range(label - 2, label + 3))
 
@@ -87,9 +89,9 @@ async def test_the_playhead_shows_its_moment() -> None:
         head.seek(60, tape)
         app.update(tape, head)
         await pilot.pause()
-        (chart,) = visible(app.grid)
-        assert text_of(chart)[0].endswith(f"{tape.value_at('rollout/ep_rew_mean', 60):.3g}")
-        assert "│" in "".join(line[10:] for line in text_of(chart)[1:-2])
+        (chart,) = app.grid.charts
+        assert lines_of(app.grid, chart)[0].endswith(f"{tape.value_at('rollout/ep_rew_mean', 60):.3g}")
+        assert "│" in "".join(line[10:] for line in lines_of(app.grid, chart)[1:-2])
         assert "held" in text_of(app.bar)[0]
 
 
@@ -99,11 +101,10 @@ async def test_nothing_is_repainted_when_nothing_changed(monkeypatch: pytest.Mon
         app.update(tape, live(tape))
         await pilot.pause()
         regions: list[tuple[Region, ...]] = []
-        monkeypatch.setattr(Chart, "refresh", lambda self, *where, **_: regions.append(where))
+        monkeypatch.setattr(ChartGrid, "refresh", lambda self, *where, **_: regions.append(where))
         monkeypatch.setattr(TapeBar, "refresh", lambda self, *where, **_: regions.append(where))
         app.update(tape, live(tape))
-        for chart in visible(app.grid):
-            chart.repaint()
+        app.grid.repaint()
         assert regions == []
         tape.extend(run_records(186)[-2:])
         app.update(tape, live(tape))
@@ -119,7 +120,7 @@ async def test_charts_are_laid_out_by_size(size: tuple[int, int], columns: int, 
     async with app.run_test(size=size) as pilot:
         app.update(tape, live(tape))
         await pilot.pause()
-        charts = visible(app.grid)
+        charts = app.grid.charts
         assert len(charts) == count
         assert len({chart.region.x for chart in charts}) == columns
         assert all(chart.region.height >= 7 for chart in charts)
@@ -144,7 +145,7 @@ async def test_pages_zoom_and_selection() -> None:
         grid.zoom()
         await pilot.pause()
         assert grid.shown == [CHARTS[1]]
-        assert [chart.size.height for chart in visible(grid)] == [grid.size.height]
+        assert [chart.region.height for chart in grid.charts] == [grid.size.height]
         grid.page(1)
         assert grid.selected == CHARTS[2]
         grid.zoom()
@@ -163,7 +164,7 @@ async def test_a_metric_without_a_chart_gets_one_at_the_end() -> None:
         assert not {"rollout/ep_rew_min", "time/steps"} & set(extra)
         app.grid.page(-1)
         await pilot.pause()
-        assert "\x1b" not in "".join("".join(text_of(chart)) for chart in visible(app.grid))
+        assert "\x1b" not in "".join("".join(lines_of(app.grid, chart)) for chart in app.grid.charts)
 
 
 async def test_without_data_the_chart_says_so() -> None:
@@ -171,7 +172,7 @@ async def test_without_data_the_chart_says_so() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         app.update(Tape(), Playhead())
         await pilot.pause()
-        assert any("no data yet" in line for line in text_of(visible(app.grid)[0]))
+        assert any("no data yet" in line for line in lines_of(app.grid, app.grid.charts[0]))
 
 
 async def test_a_value_that_is_not_a_number_is_marked() -> None:
@@ -179,7 +180,7 @@ async def test_a_value_that_is_not_a_number_is_marked() -> None:
     async with app.run_test(size=(60, 16)) as pilot:
         app.update(tape, live(tape))
         await pilot.pause()
-        lines = text_of(visible(app.grid)[0])
+        lines = lines_of(app.grid, app.grid.charts[0])
         assert lines[0].endswith("nan")
         assert "".join(lines).count("×") == 2
 
@@ -194,9 +195,9 @@ async def test_any_size_is_drawn(size: tuple[int, int], ascii: bool) -> None:
         head.seek(10, tape)
         app.update(tape, head)
         await pilot.pause()
-        for chart in visible(app.grid):
-            assert all(len(line) == chart.size.width for line in text_of(chart))
-            assert not ascii or "".join(text_of(chart)).isascii()
+        for chart in app.grid.charts:
+            assert all(len(line) == chart.region.width for line in lines_of(app.grid, chart))
+            assert not ascii or "".join(lines_of(app.grid, chart)).isascii()
         assert not ascii or "".join(text_of(app.bar)).isascii()
 
 
@@ -206,8 +207,8 @@ async def test_resizing_redraws() -> None:
         app.update(tape, live(tape))
         await pilot.resize_terminal(150, 44)
         await pilot.pause()
-        assert len(visible(app.grid)) == 6
-        assert all("⠤" in "".join(text_of(chart)) for chart in visible(app.grid))
+        assert len(app.grid.charts) == 6
+        assert all("⠤" in "".join(lines_of(app.grid, chart)) for chart in app.grid.charts)
 
 
 async def test_the_tape_bar_tells_where_the_playhead_is() -> None:
@@ -238,7 +239,8 @@ async def test_a_click_selects_a_chart() -> None:
     async with app.run_test(size=(150, 44)) as pilot:
         app.update(tape, live(tape))
         await pilot.pause()
-        await pilot.click(visible(app.grid)[3])
+        left, top, width, height = app.grid.charts[3].region
+        await pilot.click(app.grid, offset=(left + width // 2, top + height // 2))
         assert app.grid.selected == CHARTS[3]
 
 
@@ -248,9 +250,11 @@ async def test_labels_are_whole_and_charts_above_each_other_share_their_room() -
         app.update(tape, live(tape))
         await pilot.pause()
         await pilot.pause()
-        charts = visible(app.grid)
+        charts = app.grid.charts
         for chart in charts:
-            labels = [line[: chart.label_room].strip() for line in text_of(chart) if "│" in line[:12]]
+            labels = [
+                line[: chart.label_room].strip() for line in lines_of(app.grid, chart) if "│" in line[:12]
+            ]
             labels = [label for label in labels if label]
             assert len(set(labels)) == len(labels) >= 2
         for column in (charts[0::2], charts[1::2]):

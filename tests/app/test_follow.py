@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import subprocess
 from pathlib import Path
 
 import orjson
@@ -14,7 +15,12 @@ from live_run import LiveRun, app_on, lines, text, until
 from metarl_tui.app import garbage
 from metarl_tui.app.follow import Follower, total_iterations
 from metarl_tui.app.garbage import Garbage
+from metarl_tui.app.screens.run import RunScreen
+from metarl_tui.playhead import Playhead
+from metarl_tui.runs import blocks
+from metarl_tui.runs.blocks import blocks_if_big
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.records import seal
 from metarl_tui.tape import Tape
 
 
@@ -163,3 +169,85 @@ def test_garbage_is_collected_while_nobody_types(monkeypatch: pytest.MonkeyPatch
         assert one.tick()  # somebody who types for ever does not keep it from being done
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.fixture
+def big_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run whose journal counts as big: ε was lowered long before its end."""
+    monkeypatch.setattr(blocks, "BIG", 1 << 20)
+    folder = RunFolder(write_run(tmp_path, records=[]))
+    records = run_records(6000, steered_at=100, checkpoint_every=500, end="stopped")
+    folder.journal.write_bytes(b"".join(seal(orjson.dumps(record)) + b"\n" for record in records))
+    return folder
+
+
+def test_of_a_big_run_the_end_comes_first(big_run: RunFolder) -> None:
+    follower = Follower(big_run, big_run.config, blocks_if_big(big_run.journal))
+    assert follower.take(follower.look())
+    tape = follower.tape
+    assert (follower.at_end, follower.complete, follower.steerable) == (True, False, False)
+    assert tape.last == 6000
+    assert tape.first > 100
+    assert tape.hyperparameters_at() == {}  # ε was changed before what is known
+    moment = follower.moment(Playhead(position=6000))
+    assert moment.reading is not None
+    assert moment.share == moment.reading < 1
+    while not follower.complete:
+        follower.take(follower.look())
+    assert follower.tape is not tape
+    assert (follower.tape.first, follower.tape.last) == (1, 6000)
+    assert follower.tape.hyperparameters_at()["clip_epsilon"] == 0.1
+    assert follower.moment(Playhead(position=6000)).reading is None
+
+
+def test_a_big_run_that_goes_on_is_steered_when_all_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BIG", 0)
+    live = LiveRun(tmp_path, iterations=50)
+    try:
+        follower = Follower(live.folder, live.folder.config, blocks_if_big(live.folder.journal))
+        follower.take(follower.look(at_once=True))
+        assert follower.tape.last == 50
+        assert follower.standing is not None
+        assert follower.standing.alive
+        assert not follower.steerable
+        live.train(20)
+        while not follower.complete:
+            follower.take(follower.look())
+        assert follower.tape.last == 70
+        assert follower.steerable
+        live.train(20)
+        assert follower.take(follower.look())
+        assert follower.tape.last == 90
+    finally:
+        live.close()
+
+
+async def test_a_big_run_is_replayed_from_its_start_and_left_with_nothing_running(
+    tmp_path: Path, big_run: RunFolder
+) -> None:
+    app = app_on(tmp_path, big_run, replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "playing" in text(pilot))
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        assert screen.follower is not None
+        assert screen.follower.complete
+        assert screen.iteration < 6000
+
+
+async def test_a_screen_that_is_left_ends_what_reads_for_it(
+    tmp_path: Path, big_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = blocks._start
+
+    def noted(*arguments: int) -> subprocess.Popen[bytes]:
+        started.append(start(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(blocks, "_start", noted)
+    async with app_on(tmp_path, big_run).run_test(size=(120, 40)):
+        assert started
+    assert all(process.returncode is not None for process in started)

@@ -359,6 +359,21 @@ def test_a_journal_whose_folder_was_removed_says_so(tmp_path: Path) -> None:
             journal.append("note", 2, text="y")
 
 
+def test_rows_into_a_journal_that_was_removed_are_noticed_at_the_next_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr("metarl_tui.runs.journal.time.time", lambda: clock)
+    with Journal(path) as journal:
+        journal.append("metrics", 1, values={"a": 1.0})
+        path.unlink()
+        journal.append("metrics", 2, values={"a": 1.0})
+        for jump in (0.06, -3600.0):  # a clock that is set back puts no look off
+            clock += jump
+            with pytest.raises(FileNotFoundError):
+                journal.append("metrics", 3, values={"a": 1.0})
+
+
 def test_links_and_pipes_are_not_journals(tmp_path: Path, path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"precious\n")
     path.symlink_to(tmp_path / "elsewhere")

@@ -27,6 +27,12 @@ class CommandScreen(Screen[None]):
         super().__init__()
         self._compositor = ThriftyCompositor()
 
+    def on_mount(self) -> None:
+        # Textual does so after the first paint, which would then be laid out anew.
+        width, height = self.app.size
+        for size, breakpoints in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
+            self.add_class(*self._get_breakpoint_classes(size, breakpoints or []), update=False)
+
     @property
     def metarl(self) -> MetarlApp:
         """The app, by its own type."""

@@ -43,6 +43,7 @@ class HelpScreen(CommandScreen):
     """The keys of the screen that it was opened from, those that do nothing just now in grey."""
 
     place = "help"
+    CSS_PATH = "help.tcss"
     BINDINGS = bindings("help")
 
     def __init__(self, about: CommandScreen) -> None:

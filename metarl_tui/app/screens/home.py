@@ -21,7 +21,8 @@ from metarl_tui.runs.files import shown
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunError, RunFolder, delete
 
-_BATCH = 200
+_READING_SECONDS = 0.1
+"""Runs out of view are read for so long at a time; then what is known is shown."""
 _LIST_SECONDS = 2.0
 _LIVE_SECONDS = 1.0
 
@@ -47,10 +48,9 @@ class HomeHeading(Rows):
     def rows(self, width: int, height: int) -> list[Row]:
         if self._count is None:
             what = "looking for runs"
-        elif self._read < self._count:
-            what = f"{self._count} runs, {self._read} read"
         else:
             what = f"{self._count} run{'s' * (self._count != 1)}"
+            what += f", {self._read} read" * (self._read < self._count)
         left: Row = [say("metarl-tui  ", ACCENT), say(what, GREY)]
         return [
             spread(left, [say(fit(shown(self._runs_dir), 60).rstrip(), DIM)] if width > 60 else [], width)
@@ -84,6 +84,7 @@ class HomeScreen(CommandScreen):
     """Lists runs, reads those in view first, and keeps an eye on those that train."""
 
     place = "home"
+    CSS_PATH = "home.tcss"
     BINDINGS = bindings("home")
     VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012
 
@@ -91,6 +92,8 @@ class HomeScreen(CommandScreen):
         super().__init__()
         self.runs_dir = runs_dir
         self._catalogue = Catalogue()
+        self._queue: list[RunFolder] = []
+        """Runs to be read, the next one last: those that never were, later those that train."""
         self._listed_at = 0.0
         self._live_at = 0.0
         self._awake = asyncio.Event()
@@ -120,34 +123,55 @@ class HomeScreen(CommandScreen):
 
     async def _follow(self) -> None:
         """List, then read: what is in view, then what was never read, then again what may have changed."""
+        settled = False
         while True:
             if self.is_current and time.monotonic() >= self._listed_at + _LIST_SECONDS:
                 await self._list()
-            wanted = self._next_batch() if self.is_current else []
-            if wanted:
-                self._take(await asyncio.to_thread(self._read, wanted))
-            pause = 0.0 if wanted and self._unread() else 0.25
+            if self.is_current and (self._unseen() or self._queued()):
+                self._take(await asyncio.to_thread(self._read, self._unseen()))
+                if not self._queue and not settled:
+                    settled = True
+                    self.metarl.garbage.loaded()
+            pause = 0.001 if self._queue and self.is_current else 0.25
             self._awake.clear()
             try:
-                await asyncio.wait_for(self._awake.wait(), pause or 0.001)
+                await asyncio.wait_for(self._awake.wait(), pause)
             except TimeoutError:
                 continue
 
-    def _read(self, runs: list[RunFolder]) -> list[tuple[RunFolder, Entry]]:
-        return [(run, self._catalogue.read(run)) for run in runs]
+    def _read(self, first: list[RunFolder]) -> list[tuple[RunFolder, Entry]]:
+        """The entries of the runs ``first``, or where there are none of those whose turn it is."""
+        entries = [(run, self._catalogue.read(run)) for run in first]
+        end = time.monotonic() + _READING_SECONDS
+        while self._queue and not first and time.monotonic() < end:
+            run = self._queue.pop()
+            entries.append((run, self._catalogue.read(run)))
+        return entries
+
+    def _unseen(self) -> list[RunFolder]:
+        """The runs in view that were never read."""
+        return [run for run in self.table.in_view if run not in self.table.entries]
+
+    def _queued(self) -> bool:
+        """Whether there is something to read; once a second that is again what may have changed."""
+        if not self._queue and time.monotonic() >= self._live_at + _LIVE_SECONDS:
+            self._live_at = time.monotonic()
+            self._queue = [run for run, entry in self.table.entries.items() if not entry.over]
+        return bool(self._queue)
 
     async def _list(self) -> None:
         trouble = ""
         try:
-            runs = await asyncio.to_thread(list_runs, self.runs_dir)
+            runs, is_new = await asyncio.to_thread(self._listed)
         except RunError as error:
-            runs, trouble = [], str(error)
+            runs, is_new, trouble = [], True, str(error)
         self._listed_at = time.monotonic()
-        if runs != self.table.runs:
-            gone = self.table.entries.keys() - set(runs)
-            for folder in gone:
-                del self.table.entries[folder]
+        if is_new:
+            entries = self.table.entries
+            for folder in entries.keys() - set(runs):
+                del entries[folder]
                 self._catalogue.observers.pop(folder, None)
+            self._queue = [run for run in reversed(runs) if run not in entries]
             self.table.show(runs)
         empty = self.query_one(EmptyHome)
         empty.trouble = trouble
@@ -156,23 +180,16 @@ class HomeScreen(CommandScreen):
         empty.redraw()
         self._show()
 
-    def _unread(self) -> bool:
-        return len(self.table.entries) < len(self.table.runs)
-
-    def _next_batch(self) -> list[RunFolder]:
-        known = self.table.entries
-        if fresh := [run for run in self.table.in_view if run not in known]:
-            return fresh
-        if self._unread():
-            return [run for run in self.table.runs if run not in known][:_BATCH]
-        if time.monotonic() < self._live_at + _LIVE_SECONDS:
-            return []
-        self._live_at = time.monotonic()
-        return [run for run, entry in known.items() if not entry.over][:_BATCH]
+    def _listed(self) -> tuple[list[RunFolder], bool]:
+        """The runs there are, and whether they are others than those shown: slow with thousands."""
+        runs = list_runs(self.runs_dir)
+        return runs, runs != self.table.runs
 
     def _take(self, entries: list[tuple[RunFolder, Entry]]) -> None:
-        self.table.entries.update(entries)
-        self.table.redraw()
+        known = dict(entries)
+        self.table.entries.update(known)
+        if any(run in known for run in self.table.in_view):
+            self.table.redraw()
         self._show()
 
     def _show(self) -> None:

@@ -67,6 +67,7 @@ class LogScreen(CommandScreen):
     """The worker's log, from its last megabyte on."""
 
     place = "log"
+    CSS_PATH = "log.tcss"
     BINDINGS = bindings("log")
 
     def __init__(self, folder: RunFolder) -> None:

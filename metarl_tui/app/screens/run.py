@@ -24,8 +24,9 @@ from metarl_tui.app.steering import Steering, symbol
 from metarl_tui.app.widgets.answer import Answer
 from metarl_tui.app.widgets.footer import KeysFooter
 from metarl_tui.app.widgets.header import Header
-from metarl_tui.app.widgets.journal_panel import JournalPanel, Line, event_colour
+from metarl_tui.app.widgets.journal_panel import JournalPanel, Line, lines_of
 from metarl_tui.app.widgets.steer_panel import SteerPanel
+from metarl_tui.runs.blocks import blocks_if_big
 from metarl_tui.runs.folder import RunFolder
 from trainers.declarations import format_value
 from trainers.hyperparameters import TRAINERS
@@ -36,13 +37,11 @@ if TYPE_CHECKING:
     from metarl_tui.app.widgets.picture_panel import PicturePanel
     from metarl_tui.app.widgets.tape_bar import TapeBar
     from metarl_tui.playhead import Playhead
-    from metarl_tui.tape import Event, Tape
+    from metarl_tui.tape import Tape
 
 _GUTTER = 2
 _JOURNAL_ROWS, _FEWEST_SETTINGS = 7, 6
 _STATUS_COLUMNS = 20
-_MOST_EVENTS = 80
-_READING_SECONDS = 0.5  # between two paints while the journal is read, which they hold up
 _WIDE_FOOTER = 110
 
 
@@ -50,6 +49,7 @@ class RunScreen(TrainingScreen):
     """Watches one run and steers it."""
 
     place = "run"
+    CSS_PATH = "run.tcss"
     BINDINGS = bindings("run")
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-side")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny"), (12, "-low"), (30, "-tall")]  # noqa: RUF012
@@ -67,6 +67,7 @@ class RunScreen(TrainingScreen):
         self.grid: ChartGrid | None = None
         self.tape_bar: TapeBar | None = None
         self.pictures: PicturePanel | None = None
+        self._blocks = blocks_if_big(folder.journal)
         self._trouble = ""
         self._rests_at_end = False
         self.seen_alive = False
@@ -97,6 +98,10 @@ class RunScreen(TrainingScreen):
         self.show_keys()
         self.call_after_refresh(lambda: self.run_worker(self.until_left(self._follow()), exclusive=True))
 
+    def on_unmount(self) -> None:
+        if self._blocks is not None:
+            self._blocks.end()
+
     def on_resize(self, _: events.Resize) -> None:
         self._arrange()
 
@@ -125,22 +130,22 @@ class RunScreen(TrainingScreen):
         await asyncio.to_thread(_import_charts)
         await self._mount_charts()
         assert self.follower is not None
-        period, between = 1 / self.metarl.refresh_rate, max(1 / self.metarl.refresh_rate, _READING_SECONDS)
-        painted, settled = (before := time.monotonic()), False
+        period, before, settled = 1 / self.metarl.refresh_rate, time.monotonic(), False
+        painted = before - period if self._blocks else before  # the end of a big run is there at once
         while True:
             glimpse = await asyncio.to_thread(self.follower.look)
             changed = self.follower.take(glimpse)
-            if self.follower.complete and not settled:
-                settled = True
-                self.metarl.garbage.loaded()
             now = time.monotonic()
             changed |= self._advance(now - before)
             before = now
-            if changed and self.is_current and (self.follower.complete or now - painted >= between):
+            if changed and self.is_current and (self.follower.complete or now - painted >= period):
                 self.tell_answers()
                 self.paint()
                 painted = now
             await asyncio.sleep(period if glimpse.at_end else 0)
+            if glimpse.at_end and not settled:
+                settled = True
+                self.metarl.garbage.loaded()
 
     async def _mount_charts(self) -> None:
         from metarl_tui.app.follow import Follower
@@ -150,7 +155,7 @@ class RunScreen(TrainingScreen):
         from metarl_tui.playhead import Playhead
 
         entry = TRAINERS.get(self.config.trainer)
-        self.follower = Follower(self.folder, self.config)
+        self.follower = Follower(self.folder, self.config, self._blocks)
         self.playhead = Playhead(speed=self.speed)
         self.grid = ChartGrid(entry.charts if entry else (), ascii=self.metarl.ascii_only)
         self.grid.can_focus = True
@@ -167,12 +172,12 @@ class RunScreen(TrainingScreen):
         assert self.playhead is not None
         follower, playhead, tape = self.follower, self.playhead, self.follower.tape
         self.seen_alive |= follower.steerable
-        if self.replay and tape.last:
+        if self.replay and tape.last and follower.complete:
             self.replay = False
             playhead.home(tape)
             playhead.mode = "playing" if tape.last > tape.first else playhead.mode
         moved = playhead.advance(seconds, tape)
-        if follower.over and follower.complete and playhead.live:
+        if follower.over and follower.at_end and playhead.live:
             playhead.mode, moved = "held", True
         if follower.over and (tape.ended or follower.state == "lost"):
             self._rests_at_end = playhead.mode == "held" and playhead.iteration >= tape.last
@@ -207,7 +212,7 @@ class RunScreen(TrainingScreen):
         self.steering.look(tape.hyperparameters_at(moment), tape.scheduled_at(moment), by_hand)
         self.panel.let(follower.steerable)
         self.panel.redraw()
-        lines = _lines(tape.events if at_end else tape.events_at(playhead.iteration))
+        lines = lines_of(tape.events if at_end else tape.events_at(playhead.iteration))
         lines += [
             Line(tape.last, f"{described_change(one.changes, self.steering) or one.action} queued", ATTENTION)
             for one in waiting
@@ -319,6 +324,7 @@ class RunScreen(TrainingScreen):
     def action_zoom(self) -> None:
         if self.grid is not None:
             self.grid.zoom()
+            self.show_keys()  # in the same paint
 
     def action_choose(self, direction: int) -> None:
         if self.grid is not None:
@@ -373,20 +379,6 @@ def _import_charts() -> None:
     import metarl_tui.app.widgets.chart_grid
     import metarl_tui.app.widgets.picture_panel
     import metarl_tui.app.widgets.tape_bar  # noqa: F401
-
-
-def _lines(happened: list[Event]) -> list[Line]:
-    """Events as lines, each thing once; of automatic checkpoints in a row only the newest."""
-    lines: list[Line] = []
-    plain = False
-    for event in happened[-_MOST_EVENTS:]:
-        if event.said_elsewhere:
-            continue
-        if plain and event.text == "checkpoint":
-            lines.pop()
-        plain = event.text == "checkpoint"
-        lines.append(Line(event.iteration, event.text, event_colour(event.kind, event.record)))
-    return lines
 
 
 def described_change(changes: dict[str, Any], steering: Steering) -> str:

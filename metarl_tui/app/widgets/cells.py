@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from textual.widget import Widget
 
 from metarl_tui.app import colours
 from metarl_tui.app.raster import row_text
+from metarl_tui.app.widgets.rows import WORTH_A_JUMP
 
 BLANK, BAND, LINE, FAULT, STEERED, NOTED, HAIRLINE, FAINT, LABEL, TITLE, VALUE, GOOD = range(12)
 """Tones; the first four are the raster's."""
@@ -50,8 +51,6 @@ _SPELT = str.maketrans(
         "–": "-",
     }
 )
-_WORTH_A_JUMP = 16
-"""Unchanged cells that cost more to send again than a movement of the cursor and a new style."""
 
 
 class Canvas:
@@ -95,18 +94,25 @@ class Canvas:
         self.codes[top:bottom, column][free] = ord(character)
         self.tones[top:bottom, column][free] = tone
 
-    def strip(self, row: int, background: Color) -> Strip:
-        """The row as Textual draws it; blanks take the tone before them, so that runs are few."""
-        if not self.width:
-            return Strip([], 0)
-        codes, tones = self.codes[row], self.tones[row]
-        inked = np.maximum.accumulate(np.where(codes != _SPACE, np.arange(self.width), 0))
-        tones = tones[inked]
-        starts = [0, *(np.flatnonzero(tones[1:] != tones[:-1]) + 1).tolist(), self.width]
-        text, styles = row_text(codes), _on(background)
-        return Strip(
-            [Segment(text[start:stop], styles[tones[start]]) for start, stop in pairwise(starts)], self.width
-        )
+    def strips(self, rows: Sequence[int], background: Color) -> list[Strip]:
+        """These rows as Textual draws them; blanks take the tone before them, so that runs are few."""
+        width = self.width
+        if not width:
+            return [Strip([], 0) for _ in rows]
+        codes = self.codes[rows]
+        inked = np.maximum.accumulate(np.where(codes != _SPACE, np.arange(width), 0), axis=1)
+        tones = np.take_along_axis(self.tones[rows], inked, axis=1)
+        text, styles, strips = row_text(codes), _on(background), []
+        for row, ends in enumerate(tones[:, 1:] != tones[:, :-1]):
+            stops = [*(np.flatnonzero(ends) + 1).tolist(), width]
+            starts = [0, *stops[:-1]]
+            first = row * width
+            segments = [
+                Segment(text[first + start : first + stop], styles[tone])
+                for start, stop, tone in zip(starts, stops, tones[row, starts].tolist(), strict=True)
+            ]
+            strips.append(Strip(segments, width))
+        return strips
 
 
 @cache
@@ -154,11 +160,14 @@ class CellWidget(Widget):
             self.refresh()
             return
         changed = (old.codes != new.codes) | (old.tones != new.tones)
+        regions = []
         for row in np.flatnonzero(changed.any(axis=1)).tolist():
             self._strips[row] = None
             columns = np.flatnonzero(changed[row])
-            for run in np.split(columns, np.flatnonzero(np.diff(columns) > _WORTH_A_JUMP) + 1):
-                self.refresh(Region(int(run[0]), row, int(run[-1] - run[0]) + 1, 1))
+            for run in np.split(columns, np.flatnonzero(np.diff(columns) > WORTH_A_JUMP) + 1):
+                regions.append(Region(int(run[0]), row, int(run[-1] - run[0]) + 1, 1))
+        if regions:
+            self.refresh(*regions)
 
     def on_resize(self) -> None:
         self.repaint()
@@ -168,10 +177,22 @@ class CellWidget(Widget):
         self._strips = [None] * len(self._strips)
         super().notify_style_update()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # All at once: the background asks all ancestors, and NumPy takes as long for many rows as for one.
+        self._make_strips(range(len(self._strips))[crop.y : crop.bottom])
+        return super().render_lines(crop)
+
+    def _make_strips(self, rows: Sequence[int]) -> None:
+        missing = [y for y in rows if self._strips[y] is None]
+        if missing:
+            made = self._canvas.strips(missing, self.background_colors[1])
+            for y, strip in zip(missing, made, strict=True):
+                self._strips[y] = strip
+
     def render_line(self, y: int) -> Strip:
         if y >= len(self._strips):
             return Strip.blank(self.content_size.width, _on(self.background_colors[1])[BLANK])
+        self._make_strips([y])
         strip = self._strips[y]
-        if strip is None:
-            strip = self._strips[y] = self._canvas.strip(y, self.background_colors[1])
+        assert strip is not None
         return strip

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from textual.message import Message
+from textual.geometry import Region
 
 from metarl_tui.app.axes import (
     ValueAxis,
@@ -17,7 +17,7 @@ from metarl_tui.app.axes import (
 )
 from metarl_tui.app.raster import Columns, Points, behind, dot_columns, draw
 from metarl_tui.app.widgets import cells
-from metarl_tui.app.widgets.cells import Canvas, CellWidget
+from metarl_tui.app.widgets.cells import Canvas
 from metarl_tui.tape import Tape
 from metarl_tui.text import clean, short_number
 from trainers.metrics import metric
@@ -50,17 +50,21 @@ class _Span(NamedTuple):
         return int((iteration - self.first) / self.per_dot) // 2
 
 
-class Chart(CellWidget):
+class Chart:
     """A dim band, a bright mean line, the newest value, and a mark wherever a person changed something.
 
     When the playhead stands back, the value is the one at the playhead, a line marks it, and what comes
-    after it is dim.
+    after it is dim. It is no widget but cells at a place of the grid, so that a page of charts is changed
+    for another without a layout.
     """
 
-    def __init__(self, key: str = "", *, ascii: bool = False, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, key: str = "", *, ascii: bool = False) -> None:
         self.ascii = ascii
         self.key = key
+        self.region = Region()
+        """Where it stands in the grid."""
+        self.canvas = Canvas(0, 0)
+        """What it looked like when it was last drawn."""
         self.label_room = SMALLEST_ROOM
         """Cells left of the axis, for the labels; charts above each other share it."""
         self.shows_iterations = True
@@ -71,30 +75,18 @@ class Chart(CellWidget):
         self._live = True
         self._axis: ValueAxis | None = None
 
-    class Resized(Message):
-        """The chart has another size, and perhaps other labels."""
-
-    def on_resize(self) -> None:
-        super().on_resize()
-        self.post_message(self.Resized())
-
-    def show(self, key: str) -> None:
-        """Draw another metric from the next :meth:`update` on."""
-        if key != self.key:
-            self.key, self._axis = key, None
-
     @property
     def label_width(self) -> int:
-        """Cells that the labels of the value axis need, as last painted."""
+        """Cells that the labels of the value axis need, as last drawn."""
         return self._axis.label_width if self._axis is not None else 0
 
-    def update(self, tape: Tape, position: int, live: bool) -> None:
-        """Draw ``tape`` as seen from iteration ``position``. Repaints only what changed."""
+    def draw(self, tape: Tape, position: int, live: bool) -> None:
+        """Draw ``tape`` as seen from iteration ``position``."""
         self._tape, self._position, self._live = tape, position, live or position >= tape.last
-        if self.is_mounted and self.display:
-            self.repaint()
+        self.canvas = self.paint(self.region.width, self.region.height)
 
     def paint(self, width: int, height: int) -> Canvas:
+        """What was last drawn, at this size."""
         canvas = Canvas(width, height, ascii=self.ascii)
         if width < 1 or height < 1:
             return canvas

@@ -7,17 +7,18 @@ import time
 from collections.abc import Sequence
 
 from textual import events
-from textual.app import ComposeResult
+from textual.geometry import Region
 from textual.message import Message
 from textual.timer import Timer
-from textual.widget import Widget
 
+from metarl_tui.app.widgets.cells import Canvas, CellWidget
 from metarl_tui.app.widgets.chart import SMALLEST_ROOM, Chart
 from metarl_tui.playhead import Playhead
 from metarl_tui.tape import Tape
 from trainers.metrics import METRICS
 
 _NARROWEST_CHART = 28
+_GUTTER = 2
 _USUAL_HEIGHT = 12.5
 _THREE_COLUMNS, _TWO_COLUMNS = 160, 100
 """Widths of the whole screen from which there are so many columns of charts."""
@@ -33,15 +34,16 @@ _ELSEWHERE = re.compile(r"time/|.*/(loss|return)_step_\d+$")
 """Metrics without a chart of their own: the header and the loss by inner step show them."""
 
 
-class ChartGrid(Widget):
+class ChartGrid(CellWidget):
     """Charts of the given metrics, row by row; the last page is full as well, where there are enough.
 
     What is to be drawn waits in a queue that is worked off a few charts at a time, so that a key never
-    waits for a whole page of them.
+    waits for a whole page of them. A chart that was on the screen before at the same size is seen as it was
+    until its turn comes.
     """
 
     DEFAULT_CSS = """
-    ChartGrid { layout: grid; grid-gutter: 0 2; width: 1fr; height: 1fr; }
+    ChartGrid { width: 1fr; height: 1fr; }
     """
 
     class Paged(Message):
@@ -50,6 +52,9 @@ class ChartGrid(Widget):
     def __init__(self, keys: Sequence[str] = (), *, ascii: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
         self.ascii = ascii
+        self.charts: list[Chart] = []
+        """The charts on this page, row by row."""
+        self._by_key: dict[str, Chart] = {}
         self._keys = list(keys)
         self._page = 0
         self._selected = 0
@@ -61,10 +66,7 @@ class ChartGrid(Widget):
         self._stale: dict[Chart, None] = {}
         """Charts to be drawn, those that have waited longest first."""
         self._turn: Timer | None = None
-        self._laid: tuple[int, list[str]] = (0, [])
-
-    def compose(self) -> ComposeResult:
-        yield Chart(ascii=self.ascii)
+        self._laid: tuple[object, ...] = ()
 
     # -- what is shown ----------------------------------------------------------------------------
 
@@ -129,12 +131,13 @@ class ChartGrid(Widget):
         state = (id(tape), tape.version, playhead.iteration, playhead.live)
         if state != self._drawn:
             self._drawn = state
-            self._draw(self._visible)
+            self._draw(self.charts)
 
     def settle(self) -> None:
         """Draw now whatever is still waiting."""
         while self._stale:
             self._draw_next()
+        self.repaint()
 
     def page(self, delta: int) -> None:
         """Turn pages, round and round; the first chart of the new one is selected."""
@@ -164,9 +167,7 @@ class ChartGrid(Widget):
         self._columns, self._rows = self._room()
         self._page = (self._selected if self._zoomed else first) // self._per_page
         self._lay_out()
-
-    def on_chart_resized(self) -> None:
-        self._draw(self._too_narrow())
+        super().on_resize()
 
     def on_focus(self) -> None:
         self._lay_out()
@@ -175,9 +176,10 @@ class ChartGrid(Widget):
         self._lay_out()
 
     def on_click(self, event: events.Click) -> None:
-        if isinstance(event.widget, Chart) and event.widget.key in self._keys:
-            self._selected = self._keys.index(event.widget.key)
-            self._lay_out()
+        for chart in self.charts:
+            if chart.region.contains(event.x, event.y):
+                self._selected = self._keys.index(chart.key)
+                self._lay_out()
 
     def _room(self) -> tuple[int, int]:
         """Columns and rows of charts for the size of the grid."""
@@ -189,40 +191,36 @@ class ChartGrid(Widget):
         return columns, rows
 
     def _lay_out(self) -> None:
-        """Give each chart its metric and place, and draw."""
+        """Give each chart its place and its looks, and draw."""
         if not self.is_mounted:
             return
         shown = self.shown
         columns = max(1, min(1 if self._zoomed else self._columns, len(shown)))
-        charts = list(self.query_children(Chart))
-        if missing := len(shown) - len(charts):
-            new = [Chart(ascii=self.ascii) for _ in range(max(missing, 0))]
-            self.mount_all(new)
-            charts += new
-        self.styles.grid_size_columns = columns
-        self.styles.grid_size_rows = max(-(-len(shown) // columns), 1)
-        moved, self._laid = (columns, shown) != self._laid, (columns, shown)
+        rows = max(-(-len(shown) // columns), 1)
+        laid = (columns, shown, self.size)
+        moved, self._laid = laid != self._laid, laid
+        charts = [self._by_key.setdefault(key, Chart(key, ascii=self.ascii)) for key in shown]
         changed = []
         for index, chart in enumerate(charts):
-            chart.display = index < len(shown)
-            if not chart.display:
-                self._stale.pop(chart, None)
-                continue
-            looks = index + columns >= len(shown), self.has_focus and shown[index] == self.selected
+            looks = index + columns >= len(shown), self.has_focus and chart.key == self.selected
             if moved or looks != (chart.shows_iterations, chart.selected):
                 changed.append(chart)
-            chart.show(shown[index])
             chart.shows_iterations, chart.selected = looks
             if moved:
                 chart.label_room = SMALLEST_ROOM
-        self._draw(changed)
+                row, column = divmod(index, columns)
+                left, width = _share(self.size.width, columns, column, _GUTTER)
+                top, height = _share(self.size.height, rows, row)
+                chart.region = Region(left, top, width, height)
+        self.charts = charts
+        if self._turn is not None:
+            self._turn.stop()  # somebody pressed a key, and is not to wait for what a refresh has left over
+            self._turn = None
+        self._stale = dict.fromkeys([*changed, *(chart for chart in self._stale if chart in charts)])
+        self._draw_some()
         self.post_message(self.Paged())
 
     # -- drawing ----------------------------------------------------------------------------------
-
-    @property
-    def _visible(self) -> list[Chart]:
-        return [chart for chart in self.query_children(Chart) if chart.display]
 
     def _draw(self, charts: Sequence[Chart]) -> None:
         """Have these charts drawn: the first ones now, the others between keys."""
@@ -239,23 +237,37 @@ class ChartGrid(Widget):
             self._draw_next()
         if self._stale:
             self._turn = self.set_timer(_BREATH_SECONDS, self._draw_some)
+        self.repaint()
 
     def _draw_next(self) -> None:
         chart = next(iter(self._stale))
         del self._stale[chart]
         if self._tape is not None:
-            chart.update(self._tape, self._playhead.iteration, self._playhead.live)
+            chart.draw(self._tape, self._playhead.iteration, self._playhead.live)
             self._stale.update(dict.fromkeys(self._too_narrow()))
+
+    def paint(self, width: int, height: int) -> Canvas:
+        canvas = Canvas(width, height, ascii=self.ascii)
+        for chart in self.charts:
+            left, top, *size = chart.region
+            if size == [chart.canvas.width, chart.canvas.height]:
+                canvas.place(top, left, chart.canvas.codes, chart.canvas.tones)
+        return canvas
 
     def _too_narrow(self) -> list[Chart]:
         """Charts that were given as much room for labels as one above or below them has."""
-        charts, columns = self._visible, max(self._laid[0], 1)
         widened = []
-        for column in range(columns):
-            stack = charts[column::columns]
-            room = max((chart.label_room for chart in stack), default=0)
+        for left in {chart.region.x for chart in self.charts}:
+            stack = [chart for chart in self.charts if chart.region.x == left]
+            room = max(chart.label_room for chart in stack)
             narrow = [chart for chart in stack if chart.label_room < room]
             for chart in narrow:
                 chart.label_room = room
             widened += narrow
         return widened
+
+
+def _share(whole: int, parts: int, index: int, gutter: int = 0) -> tuple[int, int]:
+    """Where part ``index`` of ``whole`` cells starts, and how many it has; ``gutter`` cells lie between."""
+    start, end = ((whole + gutter) * one // parts for one in (index, index + 1))
+    return start, max(end - gutter - start, 0)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from metarl_tui.app.colours import ACCENT, ATTENTION, BROKEN, DIM, GREY, STEERED, TEXT, WELL
 from metarl_tui.app.widgets.rows import Row, Rows, fit, say, title, wrapped
 
+if TYPE_CHECKING:
+    from metarl_tui.events import Event
+
+_MOST_EVENTS = 80
 _STATUS_COLOURS = {"failed": BROKEN, "finished": WELL, "paused": ATTENTION, "running": GREY}
 
 
@@ -35,6 +40,20 @@ def event_colour(kind: str, record: dict[str, object]) -> str:
             return ACCENT
         case _:
             return DIM
+
+
+def lines_of(events: Sequence[Event]) -> list[Line]:
+    """The newest events as lines, each thing once; of automatic checkpoints in a row only the newest."""
+    lines: list[Line] = []
+    plain = False
+    for event in events[-_MOST_EVENTS:]:
+        if event.said_elsewhere:
+            continue
+        if plain and event.text == "checkpoint":
+            lines.pop()
+        plain = event.text == "checkpoint"
+        lines.append(Line(event.iteration, event.text, event_colour(event.kind, event.record)))
+    return lines
 
 
 class JournalPanel(Rows):

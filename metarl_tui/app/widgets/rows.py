@@ -1,15 +1,16 @@
-"""The base of the plain widgets: rows of styled text, of which only the changed ones are repainted."""
+"""The base of the plain widgets: rows of styled text, of which only the changed cells are repainted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 from typing import TypeAlias
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -17,6 +18,9 @@ from metarl_tui.app.colours import DIM, HAIRLINE, TEXT
 from metarl_tui.text import clean
 
 Row: TypeAlias = list[Segment]
+
+WORTH_A_JUMP = 16
+"""Unchanged cells that cost more to send again than a movement of the cursor and a new style."""
 
 # One column for one column, so that nothing moves.
 _PLAIN = str.maketrans(
@@ -105,6 +109,8 @@ class Rows(Widget):
         super().__init__(id=id, classes=classes)
         self.ascii_only = ascii_only
         self._rows: list[Row] = []
+        self._made_for = Size()
+        """The size that the rows were made for."""
 
     def rows(self, width: int, height: int) -> list[Row]:
         """What to show in ``width`` × ``height`` columns and lines."""
@@ -115,16 +121,21 @@ class Rows(Widget):
         width, height = self.size
         if not (width and height):
             return
-        rows = [self._drawable(row) for row in self.rows(width, height)[:height]]
-        rows += [[] for _ in range(height - len(rows))]
-        if len(rows) != len(self._rows):
-            self._rows = rows
+        before, made_for = self._rows, self._made_for
+        self._make()
+        if made_for != self._made_for:
             self.refresh()
             return
-        changed = [y for y, (new, old) in enumerate(zip(rows, self._rows, strict=True)) if new != old]
-        self._rows = rows
-        if changed:
-            self.refresh(*(Region(0, y, width, 1) for y in changed))
+        for y, (new, old) in enumerate(zip(self._rows, before, strict=True)):
+            if new != old:
+                self.refresh(*(Region(x, y, end - x, 1) for x, end in _changed(new, old)))
+
+    def _make(self) -> None:
+        """Compute the rows for the size that the widget has now."""
+        self._made_for = self.size
+        width, height = self.size
+        rows = [self._drawable(row) for row in self.rows(width, height)[:height]]
+        self._rows = rows + [[] for _ in range(height - len(rows))]
 
     def _drawable(self, row: Row) -> Row:
         if not self.ascii_only:
@@ -135,10 +146,33 @@ class Rows(Widget):
         ]
 
     def on_resize(self) -> None:
-        self._rows = []
         self.redraw()
-        self.refresh()
 
     def render_line(self, y: int) -> Strip:
+        if self._made_for != self.size:
+            self._make()  # the paint that comes with a new size is not to show the rows of the old one
         row = self._rows[y] if y < len(self._rows) else []
         return Strip(row).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+
+def _changed(new: Row, old: Row) -> list[tuple[int, int]]:
+    """From which column to which the two rows differ."""
+    spans: list[tuple[int, int]] = []
+    for x, (one, other) in enumerate(zip_longest(_cells(new), _cells(old))):
+        if one != other:
+            near = spans and x - spans[-1][1] <= WORTH_A_JUMP
+            spans = [*spans[:-1], (spans[-1][0], x + 1)] if near else [*spans, (x, x + 1)]
+    return spans
+
+
+def _cells(row: Row) -> list[tuple[str, Style | None, int]]:
+    """Text, style and column within the character of each cell; no width: part of the one before."""
+    cells: list[tuple[str, Style | None, int]] = []
+    for text, style, _ in row:
+        for character in text:
+            width = 1 if character.isascii() else cell_len(character)
+            if not width and cells:
+                before, style_before, column = cells[-1]
+                cells[-1] = before + character, style_before, column
+            cells += [(character, style, column) for column in range(width)]
+    return cells

@@ -38,11 +38,14 @@ class RunDetails(Rows):
         if entry.problem:
             return [heading, *([say(line, BROKEN)] for line in wrapped(entry.problem, width, 3))]
         colour = STATE_COLOURS.get(entry.state, GREY)
-        share = (
-            f"{short_number(entry.done)} of {short_number(entry.total)} {entry.unit}" if entry.total else ""
-        )
+        share = f"{short_number(entry.done)} of {short_number(entry.total)}" if entry.total else ""
+        far = f"iteration {entry.iteration}"
+        if entry.unit == "iterations":
+            far = f"iteration {share}" if share else far
+        elif share:
+            far += f"   {share} {entry.unit}"
         state: Row = [say(entry.state, colour), say(f": {entry.why}" if entry.why else "", colour)]
-        state += [say(f"   iteration {entry.iteration}   {share}", TEXT)]
+        state += [say(f"   {far}", TEXT)]
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
         facts = [f"{entry.trainer} {entry.subject}", f"seed {entry.seed}" if entry.seed is not None else ""]
         facts += [f"started {began}", f"forked from {entry.parent}" if entry.parent else ""]

@@ -30,7 +30,7 @@ class _Column:
 _COLUMNS = (
     _Column("state", 9, 9, 0),
     _Column("run", 12, 36, 1),
-    _Column("trains", 15, 32, 4),
+    _Column("trains", 15, 24, 4),
     _Column("iteration", 9, 9, 3, right=True),
     _Column("best", 6, 8, 2, right=True),
     _Column("curve", 12, 24, 5),
@@ -111,7 +111,7 @@ class RunList(Rows):
         self.move(-3)
 
     def rows(self, width: int, height: int) -> list[Row]:
-        columns = _columns(width)
+        columns = _columns(width, any(entry.parent for entry in self.entries.values()))
         titles: Row = [space(_MARKS)]
         for column in columns:
             titles += [say(_aligned(column.title, column), DIM), space(2)]
@@ -152,17 +152,19 @@ class RunList(Rows):
         return row
 
 
-def _columns(width: int) -> list[_Column]:
-    """The columns that fit, by rank; what room is left widens the curve, the name and what is trained."""
+def _columns(width: int, has_forks: bool) -> list[_Column]:
+    """The columns that fit, by rank; what room is left widens the name, what is trained and the curve."""
     room = width - _MARKS + 2
     fitting: list[_Column] = []
     for column in sorted(_COLUMNS, key=lambda column: column.rank):
+        if column.title == "parent" and not has_forks:
+            continue
         if column.width + 2 > room and fitting:
             break
         fitting.append(column)
         room -= column.width + 2
     shown = {column.title: column for column in _COLUMNS if column in fitting}
-    for title in ("curve", "run", "trains", "best"):
+    for title in ("run", "trains", "curve", "best"):
         if title in shown:
             more = min(max(room, 0), shown[title].widest - shown[title].width)
             shown[title] = replace(shown[title], width=shown[title].width + more)
