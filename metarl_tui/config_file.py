@@ -16,7 +16,6 @@ hyperparameters or options of the run::
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +110,8 @@ def _known(settings: Iterable[type]) -> dict[str, Declaration]:
 
 
 def _read_table(path: Path) -> dict[str, Any]:
+    import tomllib  # most runs have no file, and their screen does not wait for this
+
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

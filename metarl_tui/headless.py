@@ -96,6 +96,7 @@ class _Report:
         self.values: dict[str, float] = {}
         self.iteration = 0
         self.started = False
+        self._goes_forward = False
         self._hyperparameters = {**as_json(self.entry.hyperparameters()), **folder.config.hyperparameters}
 
     def observe(self, record: dict[str, Any]) -> None:
@@ -105,11 +106,14 @@ class _Report:
                 self.values.update({key: number(value) for key, value in record["values"].items()})
                 self.progressed()
             case "status":
-                # What ends before it has started is an error, which whoever called prints.
+                # What ends before it has started is an error, which whoever called prints; so is a fork
+                # that on its way is found to be another than its parent.
                 if record["state"] == "started":
                     self.started = True
+                    self._goes_forward = "forward_to" in record
                     self.introduce()
-                elif self.started:
+                elif self.started and not (self._goes_forward and record["state"] == "failed"):
+                    self._goes_forward &= record["state"] == "starting"
                     self.say(f"{record['state']}{_because(record)}")
             case "note":
                 self.say(f"iteration {record['iteration']}: {clean(record['text'])}")

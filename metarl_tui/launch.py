@@ -21,6 +21,7 @@ from metarl_tui.runs.files import open_existing, open_private, read_exactly, rea
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.process import write_launched
+from metarl_tui.runs.states import ENDED
 from metarl_tui.text import clean
 
 _TAIL_BYTES = 1 << 14
@@ -105,13 +106,18 @@ def why_not_started(status: Mapping[str, Any]) -> str:
 
 
 class Launch:
-    """A worker on its way. ``check`` never blocks, ``wait`` does."""
+    """A worker on its way. ``check`` never blocks, ``wait`` does.
+
+    A fork that is trained forward first has started when it has come to where it leaves its parent: until
+    then it may be found to be another.
+    """
 
     def __init__(self, folder: RunFolder, process: subprocess.Popen[bytes], reader: JournalReader) -> None:
         self.folder = folder
         self._process = process
         self._reader = reader
         self._started = False
+        self._goes_forward = False
         self.resumed_from: int | None = None
 
     def check(self) -> Literal["starting", "started"]:
@@ -122,16 +128,24 @@ class Launch:
         for record in self._reader.read():
             if record["kind"] == "resumed":
                 self.resumed_from = record.get("from")
-            if record["kind"] != "status":
-                continue
-            if record.get("state") == "started":
+            if record["kind"] == "status" and self._has_begun(record):
                 self._started = True
                 return "started"
-            if record.get("state") in ("failed", "stopped", "finished"):
-                raise StartFailed(why_not_started(record))
         if exit_code is not None:
             raise StartFailed(self._last_words() or f"the worker ended with exit code {exit_code}")
         return "starting"
+
+    def _has_begun(self, status: Mapping[str, Any]) -> bool:
+        """Whether ``status`` says that the run trains. Raises :class:`StartFailed`."""
+        state = status.get("state")
+        if state == "started":
+            self._goes_forward = "forward_to" in status
+            return not self._goes_forward
+        if self._goes_forward and state in ("running", "paused", "stopped"):
+            return True  # also where somebody has stopped it on the way: it goes on from there
+        if state in ENDED:
+            raise StartFailed(why_not_started(status))
+        return False
 
     @property
     def exit_code(self) -> int | None:
@@ -143,10 +157,10 @@ class Launch:
         self._process.terminate()
 
     def wait(self, timeout: float = 120.0) -> None:
-        """Wait until the worker has started. Raises :class:`StartFailed`."""
+        """Wait until the worker has started, a fork however long its way. Raises :class:`StartFailed`."""
         end = time.monotonic() + timeout
         while self.check() == "starting":
-            if time.monotonic() > end:
+            if time.monotonic() > end and not self._goes_forward:
                 raise StartFailed(f"the worker has not started within {timeout:g} s; see {self.folder.log}")
             time.sleep(0.02)
 

@@ -55,7 +55,7 @@ class Supervisor:
         before = {number: signal.signal(number, self._received) for number in heeded}
         for folder in self.waiting:
             with suppress(OSError):  # it only tells others that somebody is on the way
-                write_launched(folder, os.getpid())
+                write_launched(folder, os.getpid(), waits=True)
         try:
             self._start_first()
             while self.training or (self.waiting and self.signal is None):

@@ -6,7 +6,6 @@ terminal would obey. What is left after cleaning is printable on one line.
 
 from __future__ import annotations
 
-import json as _json
 import re
 
 _NAMES = {"\n": " ", "\t": " ", "\r": " "}
@@ -26,13 +25,18 @@ _CONTROL = re.compile(
 def clean(text: object, limit: int = 500) -> str:
     """``text`` without control, escape and bidi characters, on one line, at most ``limit`` characters."""
     raw = str(text)[: limit * 4]
-    spaced = _CONTROL.sub(lambda found: _NAMES.get(found[0], ""), raw)
+    if raw.isascii() and raw.isprintable():  # as nearly all text is, and there is much of it
+        spaced = raw
+    else:
+        spaced = _CONTROL.sub(lambda found: _NAMES.get(found[0], ""), raw)
     return spaced if len(spaced) <= limit else spaced[: limit - 1] + "…"
 
 
 def escaped(json: str) -> str:
     """The JSON text ``json`` with all that :func:`clean` would take out of its strings as ``\\u`` escapes."""
-    return _CONTROL.sub(lambda found: found[0] if found[0] == "\n" else _json.dumps(found[0])[1:-1], json)
+    from json import dumps  # only commands that print JSON need it
+
+    return _CONTROL.sub(lambda found: found[0] if found[0] == "\n" else dumps(found[0])[1:-1], json)
 
 
 def clean_lines(text: str, limit: int = 2_000) -> list[str]:

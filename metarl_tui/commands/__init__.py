@@ -50,7 +50,8 @@ OPTIONS = (
 ABOUT = """\
 Train with PyTorch, watch it live, steer it while it runs, replay it.
 Without a command: the home screen. RUN is a path, an id, the last part
-of an id, a unique prefix, a name, or "latest"."""
+of an id, a unique prefix, a name, or "latest". For show, evaluate, wait
+and all of Steer it may be the name of a group of --seeds: all its runs."""
 
 
 def help_page() -> str:

@@ -21,7 +21,7 @@ from metarl_tui.commands.common import (
     runs_dir_option,
     say,
 )
-from metarl_tui.commands.evaluations import TRANSDUCTIVE, rates_in_words
+from metarl_tui.commands.evaluations import TRANSDUCTIVE, counted, rates_in_words
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean, short_number
@@ -141,8 +141,8 @@ def _row(path: Path, line: int, cells: list[str], learner: Learner, *, label_nee
     if len(cells) != inputs + targets and (label_needed or len(cells) != inputs):
         what = "value" if learner.classes is None else "label"
         raise CommandError(
-            f"{where}: {_count(len(cells), 'column')}: must be {inputs + targets}, {_count(inputs, 'input')} "
-            f"and then {_count(targets, what)}, which may be empty"
+            f"{where}: {counted(len(cells), 'column')}: must be {inputs + targets}, "
+            f"{counted(inputs, 'input')} and then {counted(targets, what)}, which may be empty"
         )
     if not any(cells[inputs:]):
         cells = cells[:inputs]
@@ -162,10 +162,6 @@ def _row(path: Path, line: int, cells: list[str], learner: Learner, *, label_nee
     return row
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
 def _adapted(learner: Learner, rows: list[Row], steps: int | None, inner_lr: float | None) -> AdaptedModel:
     """Raises :class:`CommandError` where the adaptation diverges."""
     if learner.classes is None:
@@ -176,7 +172,7 @@ def _adapted(learner: Learner, rows: list[Row], steps: int | None, inner_lr: flo
     lost = [step for step, loss in enumerate(model.losses) if not math.isfinite(loss)]
     if lost:
         raise CommandError(
-            f"the adaptation diverged: loss {model.losses[lost[0]]} after {_count(lost[0], 'step')}; "
+            f"the adaptation diverged: loss {model.losses[lost[0]]} after {counted(lost[0], 'step')}; "
             "use a smaller --inner-lr, or inputs as large as those in training"
         )
     return model
@@ -217,7 +213,7 @@ def _result(
 def _lines(result: dict[str, Any]) -> list[str]:
     lines = [
         f"{result['run'].rpartition('-')[2]} at iteration {result['iteration']}, {result['task']}: "
-        f"adapted to {_count(result['labelled'], 'row')} in {_count(result['steps'], 'step')}, "
+        f"adapted to {counted(result['labelled'], 'row')} in {counted(result['steps'], 'step')}, "
         f"{rates_in_words(result)}"
     ]
     if result["transductive"]:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from metarl_tui.commands.common import command_line, say
-from metarl_tui.commands.control import OVER
 from metarl_tui.commands.resume import wait_until_left
-from metarl_tui.commands.starting import Where, begin
+from metarl_tui.commands.starting import Where, begin, begin_new, create
 from metarl_tui.runs.files import make_folder, reason, shown
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunBusy, RunConfig, RunError, RunFolder
 from metarl_tui.runs.liveness import Standing, observe
 from metarl_tui.runs.lock import take
 from metarl_tui.runs.options import RunOptions
+from metarl_tui.runs.states import OVER
 from trainers.declarations import InvalidValue, as_json, make_settings
 from trainers.hyperparameters import TRAINERS
 
@@ -35,11 +35,16 @@ def go_on_or_begin(config: RunConfig, where: Where) -> int:
     """
     found = newest_like(where.runs_dir, config)
     if found is None:
-        with beginning(where.runs_dir):
-            found = newest_like(where.runs_dir, config)
-            made = None if found else RunFolder.create(where.runs_dir, config)
-        if made is not None:
-            return begin(made, where)
+
+        def make() -> RunFolder | None:
+            nonlocal found
+            with beginning(where.runs_dir):
+                found = newest_like(where.runs_dir, config)
+                return None if found else create(where.runs_dir, config)
+
+        code = begin_new(make, where)
+        if code is not None:
+            return code
     assert found is not None
     standing = standing_of(found)
     if standing.state in FINISHED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -131,7 +130,9 @@ def json_text(value: Any) -> str:
 
     JSON has no NaN: it is written as the journal writes it.
     """
-    return escaped(json.dumps(_finite(value), ensure_ascii=False, indent=2))
+    from json import dumps
+
+    return escaped(dumps(_finite(value), ensure_ascii=False, indent=2))
 
 
 def _finite(value: Any) -> Any:

@@ -1,9 +1,10 @@
-"""``set``, ``pause``, ``save``, ``stop``: ask something of a run and wait for the worker's answer."""
+"""``set``, ``pause``, ``save``, ``stop``: ask something of a run, or of a group's; wait for the answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,17 @@ from metarl_tui.commands.common import (
     runs_dir_option,
     say,
 )
-from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.groups import find_runs
 from metarl_tui.runs.heartbeat import read_heartbeat
-from metarl_tui.runs.liveness import Standing, observe
+from metarl_tui.runs.liveness import WAITS, Standing, observe
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.requests import Action, Request, WorkerGone, send, wait_for
+from metarl_tui.runs.requests import TOO_EARLY, Action, Request, WorkerGone, send, wait_for
+from metarl_tui.runs.states import ENDED, OVER
 from trainers.declarations import Value, format_value, make_settings
 from trainers.hyperparameters import TRAINERS
 
 REFUSED = 1
-OVER = ("stopped", "finished", "failed", "lost")
 PATIENCE = 1.0
 """Seconds after which a person is told what is waited for."""
 _DOING = {"set": "changing", "pause": "pausing", "resume": "resuming", "save": "saving", "stop": "stopping"}
@@ -68,6 +69,56 @@ def settings_of(folder: RunFolder) -> tuple[object, object, object]:
     )
 
 
+@dataclass
+class Asking:
+    """Something that is asked of a run: sent at once, its answer waited for later.
+
+    ``label`` goes before what is said meanwhile.
+    """
+
+    folder: RunFolder
+    action: Action
+    changes: Mapping[str, Value] = field(default_factory=dict)
+    rebase: bool = False
+    label: str = ""
+    _request: Request | None = None
+
+    def send(self, standing: Standing) -> str:
+        """Send it, unless the run stands so that nobody would answer: why, then; else empty.
+
+        Raises :class:`RunError` where the request can't be sent.
+        """
+        if standing.state in OVER:
+            return _why_over(self.folder, standing, self.changes)
+        self._request = send(self.folder, self.action, in_json(self.changes), rebase=self.rebase)
+        return ""
+
+    def outcome(self) -> tuple[bool, str]:
+        """Wait for what becomes of it: whether it was applied, and in words. Raises :class:`RunError`."""
+        try:
+            record = self._answer()
+            # It came while the worker was on its way, and was meant for that one.
+            while record.get("why") == TOO_EARLY:
+                if why := self.send(observe(self.folder)):
+                    return False, why
+                record = self._answer()
+        except WorkerGone as gone:
+            return False, _why_over(self.folder, gone.standing, self.changes)
+        if record.get("result") != "applied":
+            return False, str(record.get("why") or "the worker gave no reason")
+        return True, f"applied at iteration {record['iteration']}: {outcome(self.action, record)}"
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._request is not None
+        record = wait_for(self.folder, self._request, PATIENCE)
+        if record is None:
+            doing = f"{_DOING[self.action]} after this iteration{_how_long(self.folder)}"
+            say(f"{self.label}{doing}", err=True)
+            record = wait_for(self.folder, self._request)
+        assert record is not None  # without a limit it waits for the answer or raises
+        return record
+
+
 def ask(
     folder: RunFolder,
     action: Action,
@@ -80,39 +131,89 @@ def ask(
 
     Raises :class:`RunError` where the request can't be sent.
     """
-    standing = observe(folder)
-    if standing.state in OVER:
-        return refuse(_why_over(folder, standing, changes or {}))
-    request = send(folder, action, in_json(changes or {}), rebase=rebase)
+    asking = Asking(folder, action, changes or {}, rebase)
+    if why := asking.send(observe(folder)):
+        return refuse(why)
     if no_wait:
         say("queued")
         return 0
     try:
-        record = _answer(folder, request)
-    except WorkerGone as gone:
-        return refuse(_why_over(folder, gone.standing, changes or {}))
+        is_applied, text = asking.outcome()
     except KeyboardInterrupt:
         hint("the request stays queued")
         raise
-    if record.get("result") != "applied":
-        return refuse(str(record.get("why") or "the worker gave no reason"))
-    say(f"applied at iteration {record['iteration']}: {outcome(action, record)}")
+    if not is_applied:
+        return refuse(text)
+    say(text)
     return 0
+
+
+def ask_each(
+    members: Sequence[RunFolder],
+    action: Action,
+    changes: Mapping[str, Value] | None = None,
+    *,
+    rebase: bool = False,
+    no_wait: bool = False,
+) -> int:
+    """Ask the same of every run of a group that trains, and print a line for each; the exit code.
+
+    All are sent before an answer is waited for, and what waits for its turn first: else it would have the
+    turn of one that was stopped.
+    """
+    asked: list[Asking] = []
+    lines: dict[RunFolder, tuple[bool, str]] = {}
+    standings = {folder: observe(folder) for folder in members}
+    if all(standing.state in OVER for standing in standings.values()):
+        return refuse(f"no run of {members[0].config.group} trains")
+    for folder in sorted(members, key=lambda folder: standings[folder].why != WAITS):
+        standing = standings[folder]
+        if standing.state in OVER or (action == "resume" and standing.state == "running"):
+            lines[folder] = True, f"{standing.state} already"
+        elif standing.why == WAITS and action != "stop":
+            lines[folder] = False, f"{WAITS}; before that it can only be stopped"
+        else:
+            asking = Asking(folder, action, changes or {}, rebase, f"{label(folder)}  ")
+            try:
+                why = asking.send(standing)
+            except RunError as error:
+                why = str(error)
+            if why:
+                lines[folder] = False, why
+            else:
+                asked.append(asking)
+    waited_for = {asking.folder: asking for asking in asked}
+    code = 0
+    for folder in members:
+        if folder in waited_for:
+            lines[folder] = (True, "queued") if no_wait else _outcome_in_group(waited_for[folder])
+        is_done, text = lines[folder]
+        say(f"{label(folder)}  {text if is_done else f'rejected: {text}'}", err=not is_done)
+        code = code if is_done else REFUSED
+    return code
+
+
+def _outcome_in_group(asking: Asking) -> tuple[bool, str]:
+    try:
+        is_done, text = asking.outcome()
+    except RunError as error:
+        return False, str(error)
+    except KeyboardInterrupt:
+        hint("the requests stay queued")
+        raise
+    state = "" if is_done or asking.action != "stop" else observe(asking.folder).state
+    return (True, f"{state} already") if state in ENDED else (is_done, text)
+
+
+def label(folder: RunFolder) -> str:
+    """What a line of a group's run begins with."""
+    return f"seed {folder.config.setup.get('seed')}  {folder.short_id}"
 
 
 def refuse(why: str) -> int:
     """Say why nothing was done; the exit code."""
     say(f"rejected: {why}", err=True)
     return REFUSED
-
-
-def _answer(folder: RunFolder, request: Request) -> dict[str, Any]:
-    record = wait_for(folder, request, PATIENCE)
-    if record is None:
-        say(f"{_DOING[request.action]} after this iteration{_how_long(folder)}", err=True)
-        record = wait_for(folder, request)
-    assert record is not None  # without a limit it waits for the answer or raises
-    return record
 
 
 def _how_long(folder: RunFolder) -> str:
@@ -144,6 +245,15 @@ def outcome(action: Action, record: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def ask_what_is_meant(reference: str, runs_dir: Path, action: Action, no_wait: bool) -> int:
+    """Ask the run, or each run of the group, that ``reference`` means; the exit code.
+
+    Raises :class:`RunError` where there is none, or the request can't be sent.
+    """
+    runs, is_group = find_runs(runs_dir, reference)
+    return ask_each(runs, action, no_wait=no_wait) if is_group else ask(runs[0], action, no_wait=no_wait)
+
+
 @click.command("set")
 @run_argument
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
@@ -153,10 +263,14 @@ def outcome(action: Action, record: Mapping[str, Any]) -> str:
 def set_command(reference: str, changes: tuple[str, ...], rebase: bool, no_wait: bool, runs_dir: Path) -> int:
     """Change hyperparameters of RUN from its next iteration on; all of them or none.
 
-    Exit code 1 when the worker refuses or is gone, 2 for a value that can't be (nothing is sent then).
+    RUN may be a group: then of each of its runs that trains, with a line for each. Exit code 1 when a worker
+    refuses or is gone, 2 for a value that can't be (nothing is sent then).
     """
-    folder = find_run(runs_dir, reference)
-    return ask(folder, "set", parse_changes(changes, *settings_of(folder)), rebase=rebase, no_wait=no_wait)
+    runs, is_group = find_runs(runs_dir, reference)
+    values, *_ = [parse_changes(changes, *settings_of(folder)) for folder in runs]
+    if is_group:
+        return ask_each(runs, "set", values, rebase=rebase, no_wait=no_wait)
+    return ask(runs[0], "set", values, rebase=rebase, no_wait=no_wait)
 
 
 @click.command()
@@ -164,8 +278,11 @@ def set_command(reference: str, changes: tuple[str, ...], rebase: bool, no_wait:
 @no_wait_option
 @runs_dir_option
 def pause(reference: str, no_wait: bool, runs_dir: Path) -> int:
-    """Hold RUN after its current iteration, with a checkpoint. `resume` lets it go on."""
-    return ask(find_run(runs_dir, reference), "pause", no_wait=no_wait)
+    """Hold RUN after its current iteration, with a checkpoint. `resume` lets it go on.
+
+    RUN may be a group: then each of its runs that trains, with a line for each; exit code 1 when one refuses.
+    """
+    return ask_what_is_meant(reference, runs_dir, "pause", no_wait)
 
 
 @click.command()
@@ -173,8 +290,12 @@ def pause(reference: str, no_wait: bool, runs_dir: Path) -> int:
 @no_wait_option
 @runs_dir_option
 def save(reference: str, no_wait: bool, runs_dir: Path) -> int:
-    """Write a checkpoint of RUN now, and keep it."""
-    return ask(find_run(runs_dir, reference), "save", no_wait=no_wait)
+    """Write a checkpoint of RUN now, and keep it.
+
+    RUN may be a group: then of each of its runs that trains, with a line for each; exit code 1 when one
+    refuses.
+    """
+    return ask_what_is_meant(reference, runs_dir, "save", no_wait)
 
 
 @click.command()
@@ -182,5 +303,9 @@ def save(reference: str, no_wait: bool, runs_dir: Path) -> int:
 @no_wait_option
 @runs_dir_option
 def stop(reference: str, no_wait: bool, runs_dir: Path) -> int:
-    """End RUN after its current iteration, with a checkpoint. `resume` starts it again from there."""
-    return ask(find_run(runs_dir, reference), "stop", no_wait=no_wait)
+    """End RUN after its current iteration, with a checkpoint. `resume` starts it again from there.
+
+    RUN may be a group: then each of its runs that trains, with a line for each; those that wait for their
+    turn never have it. Exit code 1 when one refuses.
+    """
+    return ask_what_is_meant(reference, runs_dir, "stop", no_wait)

@@ -57,7 +57,7 @@ def evaluate(reference: str, at: int | None, json: bool, trust: bool, runs_dir: 
 
     ppo: episodes of the greedy policy, its normaliser frozen. maml: adaptation to held-out tasks step by
     step, beside joint training that is fine-tuned and learning from scratch, on the same data. maml-ppo: the
-    same with PPO and trajectories; its baselines take about as long as the run did.
+    same with PPO and trajectories; its baselines take two to four times as long as the run did.
     """
     runs, is_group = find_runs(runs_dir, reference)
     results, left_out = [], []

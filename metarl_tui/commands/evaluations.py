@@ -41,7 +41,7 @@ def _adaptation(result: dict[str, Any]) -> list[str]:
     ways = f"ways {result['ways']}, " if result["ways"] else ""
     lines = [
         f"{result['run'].rpartition('-')[2]} at iteration {result['iteration']}, {result['task']}: "
-        f"{result['tasks']} held-out tasks, {ways}shots {result['shots']}, "
+        f"{counted(result['tasks'], 'held-out task')}, {ways}shots {result['shots']}, "
         f"query_shots {result['query_shots']}; mean ± 95 % interval over tasks"
     ]
     if result["transductive"]:
@@ -58,8 +58,13 @@ def rates_in_words(used: Mapping[str, Any]) -> str:
     rate = "learned rates" if used["inner_lr"] is None else f"rate {short_number(used['inner_lr'])}"
     if "late_inner_lr" not in used:
         return rate
-    steps = used["early_steps"]
-    return f"{rate} for {steps} step{'' if steps == 1 else 's'}, then {short_number(used['late_inner_lr'])}"
+    late = short_number(used["late_inner_lr"])
+    return f"{rate} for {counted(used['early_steps'], 'step')}, then {late}"
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """``1 step``, ``2 steps``; ``several`` where an s does not make it."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def _by_step(rows: list[dict[str, float]]) -> list[str]:
@@ -78,10 +83,11 @@ def _by_step(rows: list[dict[str, float]]) -> list[str]:
 
 def _returns_by_step(result: dict[str, Any]) -> list[str]:
     """A table for each method, and what the run is ahead of the others."""
+    trajectories = counted(result["trajectories_per_task"], "trajectory", "trajectories")
     lines = [
         f"{result['run'].rpartition('-')[2]} at iteration {result['iteration']}, {result['task']}: "
-        f"{result['tasks']} held-out tasks, {result['trajectories_per_task']} trajectories of each before "
-        "every step; mean return ± 95 % interval over tasks",
+        f"{counted(result['tasks'], 'held-out task')}, {trajectories} of each before every step; "
+        "mean return ± 95 % interval over tasks",
     ]
     for method in result["methods"]:
         headings = ["steps", "return", "median", "diverged", "by"]
@@ -95,7 +101,8 @@ def _returns_by_step(result: dict[str, Any]) -> list[str]:
             ]
             for row in method["by_step"]
         ]
-        lines += ["", method["name"], *columns([headings, *table])]
+        note = f"; {method['fault']}" if "fault" in method else ""
+        lines += ["", f"{method['name']}{note}", *columns([headings, *table])]
     others = result["differences"]
     own = result["methods"][0]["name"]
     lines += ["", f"{own} ahead of the others, difference paired over tasks ± 95 % interval"]
@@ -108,10 +115,11 @@ def _returns_by_step(result: dict[str, Any]) -> list[str]:
 
 
 def _interval(mean: float, half: float, sign: str = "") -> str:
-    """``mean`` ± ``half``, with as many decimals as ``half`` has use for."""
+    """``mean`` ± ``half``, with decimals for two digits of ``half``, or for one of what is below 0.1."""
     if not (math.isfinite(mean) and math.isfinite(half)):
         return f"{short_number(mean)} ± {short_number(half)}"
-    decimals = max(0, 2 - math.floor(math.log10(half))) - 1 if half else 2
+    magnitude = math.floor(math.log10(half)) if half else -1
+    decimals = max(0, min(1 - magnitude, max(2, -magnitude)))
     return f"{mean:{sign or '-'}.{decimals}f} ± {half:.{decimals}f}"
 
 

@@ -11,6 +11,7 @@ import click
 from metarl_tui.commands.common import (
     CommandError,
     Declared,
+    hint,
     run_argument,
     runs_dir_option,
     say,
@@ -19,7 +20,7 @@ from metarl_tui.commands.common import (
 from metarl_tui.commands.control import settings_of
 from metarl_tui.commands.resolve import check_name, check_text
 from metarl_tui.commands.resume import check_more_to_do
-from metarl_tui.commands.starting import Where, begin
+from metarl_tui.commands.starting import Where, begin_new, check_no_group
 from metarl_tui.commands.trust import settle_trust, trust_option
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
@@ -70,16 +71,19 @@ def fork(
     where = Where(runs_dir, screen, no_ui, json, detach)
     where.check("fork", folder.short_id, *changes, "--no-ui")
     from metarl_tui.worker.fork import plan_fork
+    from metarl_tui.worker.forked import forked_at
 
     plan = plan_fork(folder, at, values, name=check_name(name or ""))
     standing = observe(folder)
     if standing.state == "finished" and (at is None or at >= standing.iteration):
         check_more_to_do(folder, standing, values, "fork")
     settle_trust(folder, trust)
-    made = plan.make(runs_dir)
-    for line in made.damaged:
+    check_no_group(runs_dir, plan.config.name)
+    for line in plan.remarks:
         say(line, err=True)
-    return begin(made.folder, where)
+    if detach and plan.start < forked_at(plan.config):
+        hint(f"training forward from iteration {plan.start} to {forked_at(plan.config)}, as RUN did")
+    return begin_new(lambda: plan.make(runs_dir).folder, where) or 0
 
 
 def parse_fork_changes(pairs: Iterable[str], folder: RunFolder) -> dict[str, Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from metarl_tui.commands.common import command_line, hint, json_text, runs_dir_o
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.runs.groups import find_group
-from metarl_tui.runs.liveness import Observer, Standing
+from metarl_tui.runs.liveness import NO_TURN, Observer, Standing
 from metarl_tui.runs.parents import name_and_parent
 from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.statistics import over_runs
@@ -108,6 +109,16 @@ def statistic(name: str, found: Mapping[str, float]) -> str:
     )
 
 
+def turns_missed(rows: list[dict[str, Any]]) -> list[str]:
+    """Of a group whose supervisor is gone: how to go on with the runs that never had their turn."""
+    count = sum(row.get("why") == NO_TURN for row in rows)
+    how = f"--name {shlex.quote(rows[0]['group'])} --resume auto" if count else ""
+    missed = (
+        f"{count} of {len(rows)} runs never had their turn; the command that began them goes on with {how}"
+    )
+    return [missed] if count else []
+
+
 @click.command("list")
 @click.argument("group", required=False)
 @click.option("--json", is_flag=True, help="one JSON array")
@@ -131,5 +142,6 @@ def list_command(group: str | None, runs_dir: Path, json: bool) -> None:
         return
     for line in table([cells(row) for row in rows]):
         say(line)
-    for line in of_group(rows) if group is not None else ():
-        say(f"best {line}")
+    if group is not None:
+        for line in (*(f"best {line}" for line in of_group(rows)), *turns_missed(rows)):
+            say(line)

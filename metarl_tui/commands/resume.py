@@ -20,8 +20,8 @@ from metarl_tui.commands.common import (
     say,
 )
 from metarl_tui.commands.control import (
-    OVER,
     ask,
+    ask_each,
     no_wait_option,
     outcome,
     rebase_option,
@@ -30,10 +30,11 @@ from metarl_tui.commands.control import (
 )
 from metarl_tui.commands.starting import Rejected, in_background, in_foreground, start
 from metarl_tui.commands.trust import settle_trust, trust_option
-from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.groups import find_runs
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.liveness import Observer, Standing, observe
+from metarl_tui.runs.states import OVER
 from metarl_tui.runs.summary import read as read_summary
 from trainers.declarations import Value, format_value
 
@@ -68,10 +69,15 @@ def resume(
     its newest good checkpoint; a finished one needs more to do, as in total_steps=10000000 or until=off.
     One that somebody else began is asked about first, if it names an environment or a task of its own.
 
+    RUN may be a group: then each of its runs that is paused is let go, with a line for each.
+
     Exit code 1 when a value is rejected.
     """
-    folder = find_run(runs_dir, reference)
-    values = parse_changes(changes, *settings_of(folder))
+    runs, is_group = find_runs(runs_dir, reference)
+    values, *_ = [parse_changes(changes, *settings_of(folder)) for folder in runs]
+    if is_group:
+        return _let_go(runs, values, rebase, no_wait, no_ui)
+    folder = runs[0]
     standing = observe(folder)
     if json and not no_ui:
         raise CommandError("--json needs --no-ui")
@@ -94,6 +100,20 @@ def resume(
         return _restart(folder, sent, rebase, no_wait)
     except Rejected as rejection:
         return refuse(str(rejection))
+
+
+def _let_go(
+    members: list[RunFolder], changes: Mapping[str, Value], rebase: bool, no_wait: bool, no_ui: bool
+) -> int:
+    if no_ui:
+        raise CommandError("--no-ui is for one run; the runs of a group each have their worker")
+    if all(observe(folder).state in OVER for folder in members):
+        config = members[0].config
+        again = command_line("train", config.trainer, "…", "--seeds", "…", "--name", config.group)
+        return refuse(
+            f"no run of {config.group} is paused; {again} --resume auto goes on with those that ended"
+        )
+    return ask_each(members, "resume", changes, rebase=rebase, no_wait=no_wait)
 
 
 def _restart(folder: RunFolder, changes: Mapping[str, Any], rebase: bool, no_wait: bool) -> int:

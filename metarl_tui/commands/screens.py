@@ -41,6 +41,11 @@ def show_screen(
 
     The worker of a run that ``is_new`` is started by the screen.
     """
+    from metarl_tui.runs.blocks import begin_if_big
+
+    if run is not None:
+        begin_if_big(run.journal)  # it is read while the app is imported
+
     from metarl_tui.app.app import run_app
     from metarl_tui.runs.folder import RunError
 

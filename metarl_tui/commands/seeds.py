@@ -15,11 +15,16 @@ import orjson
 
 from metarl_tui.commands.auto import FINISHED, beginning, newest_like, standing_of
 from metarl_tui.commands.common import CommandError, command_line, hint, say
-from metarl_tui.commands.starting import COULD_NOT_START, Where, remove, until_started
+from metarl_tui.commands.starting import (
+    COULD_NOT_START,
+    Where,
+    remove_untrained,
+    signals_held,
+    until_started,
+)
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import LONGEST_NAME, RunConfig, RunFolder
 from metarl_tui.runs.groups import find_group
-from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.text import short_number
 from trainers.declarations import InvalidValue
@@ -64,20 +69,23 @@ def train_group(config: RunConfig, seeds: list[int], where: Where, *, resume: bo
     if where.json and where.no_ui:
         raise CommandError("--json is for one run; the runs of --seeds each have their journal")
     group = _Group()
-    try:
-        with beginning(where.runs_dir):
-            name = _group_name(config, where.runs_dir, resume)
-            group.gather(replace(config, group=name), seeds, where.runs_dir, resume)
-        group.leave_out_what_stands()
-    except BaseException:
-        group.remove_untrained()
-        raise
-    code = 0
-    if group.members:
-        most = max(_cores() // int(config.setup.get("threads", 1)), 1)
-        train = _in_foreground if where.no_ui else _in_background
-        code = train(group, most, where)
-    return max(code, COULD_NOT_START) if group.is_busy else code
+    with signals_held() as let_signals_end:
+        try:
+            with beginning(where.runs_dir):
+                name = _group_name(config, where.runs_dir, resume)
+                group.gather(replace(config, group=name), seeds, where.runs_dir, resume)
+            let_signals_end()
+            group.leave_out_what_stands()
+            code = 0
+            if group.members:
+                most = max(_cores() // int(config.setup.get("threads", 1)) - group.busy, 1)
+                train = _in_foreground if where.no_ui else _in_background
+                code = train(group, most, where)
+        except BaseException:
+            if not any(folder.launched.exists() for folder in group.made):
+                group.remove_untrained()
+            raise
+    return max(code, COULD_NOT_START) if group.busy else code
 
 
 @dataclass
@@ -86,8 +94,8 @@ class _Group:
 
     members: list[RunFolder] = field(default_factory=list)
     made: list[RunFolder] = field(default_factory=list)
-    is_busy: bool = False
-    """Whether others train one that should have been gone on with."""
+    busy: int = 0
+    """How many others train that should have been gone on with."""
 
     def gather(self, config: RunConfig, seeds: list[int], runs_dir: Path, resume: bool) -> None:
         """Find the runs, with ``resume``, and make those that are not there. Raises :class:`RunError`."""
@@ -105,7 +113,7 @@ class _Group:
         for folder in [folder for folder in self.members if folder not in self.made]:
             standing = standing_of(folder)
             if standing.alive or standing.state in FINISHED:
-                self.is_busy |= standing.alive
+                self.busy += standing.alive
                 self.members.remove(folder)
                 seed = folder.config.setup.get("seed")
                 say(f"seed {seed}  {folder.short_id}  {standing.state} already", err=standing.alive)
@@ -113,9 +121,7 @@ class _Group:
     def remove_untrained(self) -> None:
         """Remove the folders of those made that never began to train."""
         for folder in self.made:
-            records = JournalReader(folder.journal).read()
-            if not any(record.get("state") in ("started", "stopped") for record in records):
-                remove(folder)
+            remove_untrained(folder)
 
 
 def _group_name(config: RunConfig, runs_dir: Path, resume: bool) -> str:

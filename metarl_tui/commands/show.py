@@ -11,7 +11,7 @@ import click
 
 from metarl_tui.commands.common import json_text, run_argument, runs_dir_option, say
 from metarl_tui.commands.control import outcome
-from metarl_tui.commands.list import age, cells, of_group, row_of, table
+from metarl_tui.commands.list import age, cells, of_group, row_of, table, turns_missed
 from metarl_tui.commands.statistics_table import statistics_lines
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.groups import find_runs
@@ -92,6 +92,7 @@ def _group_lines(page: dict[str, Any]) -> list[str]:
         "",
         *table([cells(row) for row in rows]),
         *[f"best {line}" for line in of_group(rows)],
+        *turns_missed(rows),
         "",
     ]
     found = {

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from metarl_tui.commands.common import CommandError, command_line, hint, require_terminal, say
-from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
+from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.survival import why_it_ends
 from metarl_tui.text import clean
+from trainers.declarations import InvalidValue
 
 if TYPE_CHECKING:
     from metarl_tui.launch import Launch
@@ -28,6 +30,8 @@ Launched = TypeVar("Launched", bound="Launch")
 COULD_NOT_START = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _END_SECONDS = 0.5
+_TRAINED = ("running", "paused", "stopped")
+"""States that a run has once it trains, a fork once it has come to where it leaves its parent."""
 
 
 class Rejected(RunError):
@@ -58,6 +62,40 @@ class Where:
             raise CommandError("--json needs --no-ui or --detach")
         if not (self.no_ui or self.detach):
             require_terminal(f"{command_line(*without)} trains without it")
+
+
+def create(runs_dir: Path, config: RunConfig) -> RunFolder:
+    """Make the folder of a new run.
+
+    Raises :class:`InvalidValue` where a group has its name, and :class:`RunError` where it can't be made.
+    """
+    check_no_group(runs_dir, config.name)
+    return RunFolder.create(runs_dir, config)
+
+
+def check_no_group(runs_dir: Path, name: str) -> None:
+    """Raises :class:`InvalidValue` where a group is called so: the two could not be told apart."""
+    if name and find_group(runs_dir, name):
+        raise InvalidValue("name", name, "a group of runs has this name; choose another")
+
+
+def begin_new(make: Callable[[], RunFolder | None], where: Where) -> int | None:
+    """Train the run that ``make`` makes; the exit code, or ``None`` where it makes none.
+
+    A signal while it is made is heeded afterwards. It ends the program then, as every error does, with
+    nothing left behind. Raises what ``make`` and :func:`begin` raise.
+    """
+    with signals_held() as let_signals_end:
+        folder = make()
+        if folder is None:
+            return None
+        try:
+            let_signals_end()
+            return begin(folder, where)
+        except BaseException:
+            if not folder.launched.exists():  # else it is for those who have started a worker to say
+                remove_untrained(folder)
+            raise
 
 
 def begin(folder: RunFolder, where: Where, *, is_new: bool = True) -> int:
@@ -107,12 +145,16 @@ def in_foreground(
 
     reader = JournalReader(folder.journal)
     reader.seek_end()
-    with _nothing_left_behind(folder, is_new):
+    try:
         code = train_here(folder, json=json, asked=dict(changes or {}), rebase=rebase)
         if code == COULD_NOT_START:
             records = reader.read()
             statuses = [record for record in records if record["kind"] == "status"]
             raise _told_apart(why_not_started(statuses[-1]), records)
+    except BaseException:
+        if is_new:
+            remove_untrained(folder)
+        raise
     return code
 
 
@@ -126,14 +168,18 @@ def in_background(
     """
     reader = JournalReader(folder.journal)
     reader.seek_end()
-    with _nothing_left_behind(folder, is_new):
-        try:
-            return until_started(
-                lambda: start(folder, changes=changes, rebase=rebase),
-                lambda launch: launch.end(timeout=_END_SECONDS),
-            )
-        except RunError as error:
-            raise _told_apart(str(error), reader.read()) from None
+    try:
+        return until_started(
+            lambda: start(folder, changes=changes, rebase=rebase),
+            lambda launch: launch.end(timeout=_END_SECONDS),
+        )
+    except BaseException as error:
+        told_apart = _told_apart(str(error), reader.read()) if isinstance(error, RunError) else None
+        if is_new:
+            remove(folder)
+        if told_apart:
+            raise told_apart from None
+        raise
 
 
 def until_started(begin: Callable[[], Launched], end: Callable[[Launched], None]) -> Launched:
@@ -142,7 +188,7 @@ def until_started(begin: Callable[[], Launched], end: Callable[[Launched], None]
     Also where a signal comes meanwhile: nobody has learned that it runs, so nobody could stop it. The signal
     then ends the program, by :class:`SystemExit` with 128 + its number. Raises :class:`RunError`.
     """
-    with _signals_held() as let_signals_end:
+    with signals_held() as let_signals_end:
         launch = begin()
         try:
             let_signals_end()
@@ -161,18 +207,18 @@ def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase
 
 
 def remove(folder: RunFolder) -> None:
-    """Remove the folder of a run that never trained."""
+    """Remove the folder of a run that nobody has learned of."""
     shutil.rmtree(folder.path, ignore_errors=True)
 
 
-@contextmanager
-def _nothing_left_behind(folder: RunFolder, is_new: bool) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            remove(folder)
-        raise
+def remove_untrained(folder: RunFolder) -> None:
+    """Remove the folder of a run, unless it has trained: then it stays, whatever went wrong later."""
+    reader = JournalReader(folder.journal)
+    while (records := reader.read()) or not reader.at_end:
+        if any(record["kind"] == "metrics" or record.get("state") in _TRAINED for record in records):
+            return
+    if not reader.problem:  # what can't be read may have trained
+        remove(folder)
 
 
 def _told_apart(why: str, records: list[Record]) -> RunError:
@@ -185,10 +231,11 @@ def _told_apart(why: str, records: list[Record]) -> RunError:
 
 
 @contextmanager
-def _signals_held() -> Iterator[Callable[[], None]]:
+def signals_held() -> Iterator[Callable[[], None]]:
     """Hold the signals that end a program until what is yielded is called: from then on they end it.
 
-    A process just started would outlive one that a signal ended before its handle was stored.
+    A process just started would outlive one that a signal ended before its handle was stored, and a folder
+    just made would stay.
     """
     came: list[int] = []
     ends = False
@@ -213,4 +260,5 @@ def _signals_held() -> Iterator[Callable[[], None]]:
         yield let_signals_end
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is received:  # whoever took its place meanwhile has said what follows
+                signal.signal(number, handler)

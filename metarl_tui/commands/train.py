@@ -19,8 +19,7 @@ from metarl_tui.commands.common import (
 )
 from metarl_tui.commands.program import LazyGroup
 from metarl_tui.commands.resolve import PRESET_NONE, known_settings, resolve
-from metarl_tui.commands.starting import Where, begin
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.commands.starting import Where, begin_new, create
 from metarl_tui.runs.options import RunOptions
 from trainers.declarations import Declaration, Value, declarations, format_value
 from trainers.hyperparameters import TRAINERS, TrainerEntry
@@ -144,7 +143,8 @@ def _how_to_run(trainer: str) -> Iterable[click.Parameter]:
              help="go on with the newest run of the same settings and name, or begin one: what a job that "
                   "is queued again calls"),
         Flag(["--seeds"], metavar="1-5",
-             help="a run for each seed, in one group, as many at a time as there are cores"),
+             help="a run for each seed, in one group, as many at a time as there are cores; set, pause, "
+                  "resume, save, stop and wait take the group's name for all of them"),
     )  # fmt: skip
     for option in run:
         option.section = "run"
@@ -185,7 +185,7 @@ def train_run(entry: TrainerEntry, flags: Mapping[str, Value], how: How, screen:
         from metarl_tui.commands.auto import go_on_or_begin
 
         return go_on_or_begin(config, where)
-    return begin(RunFolder.create(how.runs_dir, config), where)
+    return begin_new(lambda: create(how.runs_dir, config), where) or 0
 
 
 train = TrainGroup(

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from metarl_tui.commands.common import run_argument, runs_dir_option, say
-from metarl_tui.runs.find import find_run
+from metarl_tui.commands.control import label
+from metarl_tui.runs.groups import find_runs
 from metarl_tui.runs.liveness import Observer
 
 _POLL_SECONDS = 0.2
@@ -21,16 +22,21 @@ _WELL = ("finished", "stopped")
 def wait(reference: str, runs_dir: Path) -> int:
     """Wait until RUN has ended, and say how.
 
-    Exit code 0 when it finished or was stopped, 1 when it failed, its process is gone, or nobody is seen to
-    train it.
+    RUN may be a group: then until all of its runs have, with a line for each as it ends. Exit code 0 when it
+    finished or was stopped, 1 when it failed, its process is gone, or nobody is seen to train it.
     """
-    folder = find_run(runs_dir, reference)
-    observer = Observer(folder)
+    runs, is_group = find_runs(runs_dir, reference)
+    observers, code = [Observer(folder) for folder in runs], 0
     while True:
-        standing = observer.observe()
-        if observer.is_over(standing):
-            break
+        for observer in list(observers):
+            standing = observer.observe()
+            if not observer.is_over(standing):
+                continue
+            observers.remove(observer)
+            which = f"{label(observer.folder)}  " if is_group else ""
+            why = f": {standing.why}" if standing.why else ""
+            say(f"{which}{standing.state} at iteration {standing.iteration}{why}")
+            code = code if standing.state in _WELL else 1
+        if not observers:
+            return code
         time.sleep(_POLL_SECONDS)
-    why = f": {standing.why}" if standing.why else ""
-    say(f"{standing.state} at iteration {standing.iteration}{why}")
-    return 0 if standing.state in _WELL else 1

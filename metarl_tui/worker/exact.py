@@ -12,11 +12,11 @@ from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.records import metric_values
+from metarl_tui.runs.states import ENDED
 from metarl_tui.worker.control import Change, Control, superseded
 from trainers.settings import LiveSettings
 from trainers.trainer import Iteration, State, Trainer
 
-ENDED = ("failed", "stopped", "finished")
 _DECIDED = ("vector", "threads")
 TIMES = "time/"
 """How the keys of metrics begin that are never the same."""

@@ -21,6 +21,7 @@ from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder, acquire_lock
 from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.options import RunOptions
+from metarl_tui.runs.privacy import OthersMayWrite
 from metarl_tui.runs.trust import names_code
 from metarl_tui.worker.exact import History, changes_after, read_history, rows_that_count, why_inexact
 from metarl_tui.worker.forked import COMPLETE, forked_at, parent_rows
@@ -30,11 +31,10 @@ from trainers.hyperparameters import TRAINERS, TrainerEntry
 
 @dataclass(frozen=True)
 class Fork:
-    """A new fork, and what of its parent stood in the way: damaged checkpoints that were passed over."""
+    """A new fork, and the parent's checkpoint that it begins with."""
 
     folder: RunFolder
     checkpoint: int
-    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Plan:
     start: int
     """The iteration of the parent's checkpoint that it begins with; 0 for the parent's seed."""
     contents: Contents | None
-    damaged: tuple[str, ...]
+    remarks: tuple[str, ...]
+    """What of the parent is not as it should be: damaged checkpoints, a folder that others may write."""
 
     def make(self, runs_dir: Path) -> Fork:
         """Write the fork's folder into ``runs_dir``. Raises :class:`RunError` where that can't be."""
@@ -61,14 +62,16 @@ class Plan:
                     self._copy_rows(folder, at)
                 for record in steering(self.history, at):
                     journal.append("control", record["iteration"], **record["fields"])
-                for what in self.damaged:
-                    journal.append("note", at, text=what)
+                for remark in self.remarks:
+                    journal.append("note", at, text=remark)
                 journal.append("note", at, text=f"{COMPLETE} {self.parent.id} after iteration {at}")
                 journal.sync()
-        except OSError as error:
+        except BaseException as error:
             shutil.rmtree(folder.path, ignore_errors=True)
-            raise RunError(f"{shown(folder.path)}: {reason(error)}") from error
-        return Fork(folder, self.start, self.damaged)
+            if isinstance(error, OSError):
+                raise RunError(f"{shown(folder.path)}: {reason(error)}") from error
+            raise
+        return Fork(folder, self.start)
 
     def _copy_rows(self, folder: RunFolder, at: int) -> None:
         """What the parent ran on and measured between its checkpoint and ``at``."""
@@ -95,9 +98,9 @@ def plan_fork(
     if entry is None:
         raise RunError(f"trainer = {parent.config.trainer}: this version knows {', '.join(TRAINERS)}")
     at = _checked_iteration(parent, at, history)
-    start, contents, damaged = _nearest_checkpoint(parent, at, history)
+    start, contents, remarks = _nearest_checkpoint(parent, at, history)
     config = _configure(entry, parent, history, at, dict(changes or {}), start, name)
-    return Plan(parent, history, config, start, contents, damaged)
+    return Plan(parent, history, config, start, contents, (*remarks, *_why_not_private(parent)))
 
 
 def make_fork(
@@ -174,6 +177,15 @@ def _nearest_checkpoint(
         )
     damaged = tuple(f"the parent's {one}; going on from iteration {start} instead" for one in bad if one)
     return start, found[1] if found else None, damaged
+
+
+def _why_not_private(parent: RunFolder) -> tuple[str, ...]:
+    """A fork only reads, and what it reads is data: it is made, but who may have changed that is said."""
+    try:
+        parent.check_private()
+    except OthersMayWrite as error:
+        return (f"what is taken from the parent may not be what it trained: {str(error).partition(';')[0]}",)
+    return ()
 
 
 def _damage(checkpoint: Checkpoint) -> checkpoints.DamagedCheckpoint | None:

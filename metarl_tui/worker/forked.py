@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader, Record
@@ -16,6 +15,7 @@ from metarl_tui.runs.records import is_count
 from metarl_tui.worker.exact import NOT_EXACT, History, first_difference, other_now, records_of
 from trainers.declarations import format_value
 from trainers.hyperparameters import TRAINERS
+from trainers.spaces import other_space
 from trainers.trainer import Iteration, State
 
 COMPLETE = "forked from"
@@ -53,13 +53,8 @@ def check_spaces(config: RunConfig, own: State, parent: State) -> None:
     what = ", ".join(f"{name} = {format_value(now[name])}" for name in changed) or config.subject
     for key in _SPACES:
         mine, theirs = own.numbers.get(key) or {}, parent.numbers.get(key) or {}
-        for name in mine:
-            if name in theirs and mine[name] != theirs[name]:
-                thing = f"{name} space" if key == "spaces" else name
-                raise RunError(
-                    f"{what}: its {thing} {_in_words(mine[name])} is not the parent's, "
-                    f"{_in_words(theirs[name])}; a fork keeps its networks, and needs what fits them"
-                )
+        if difference := other_space(mine, theirs, "the parent's"):
+            raise RunError(f"{what}: {difference}; a fork keeps its networks, and needs what fits them")
 
 
 def fitted(config: RunConfig, state: State) -> State:
@@ -155,15 +150,3 @@ def check_complete(folder: RunFolder, history: History) -> None:
         if record["kind"] == "note" and record["text"].startswith(COMPLETE):
             return
     raise RunError(f"fork {folder.short_id} was not completed; delete it and fork the parent again")
-
-
-def _in_words(space: Any) -> str:
-    if not isinstance(space, dict):
-        return format_value(space)
-    limits = {name: value for name, value in space.items() if name != "type" and value not in ([], False)}
-    return f"{space.get('type', '')}({', '.join(f'{name} {_cut(value)}' for name, value in limits.items())})"
-
-
-def _cut(value: Any) -> str:
-    text = format_value(value)
-    return text if len(text) <= 60 else text[:59] + "…"

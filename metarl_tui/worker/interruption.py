@@ -27,9 +27,10 @@ class Interruption:
         self._installed: list[signal.Signals] = []
 
     def install(self) -> Interruption:
-        for number in _SIGNALS:
+        # nohup has SIGHUP ignored, and a shell without job control SIGINT: so it stays.
+        self._installed += [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in self._installed:
             signal.signal(number, self._received)
-        self._installed += _SIGNALS
         return self
 
     def heed(self, name: str) -> None:

@@ -20,7 +20,7 @@ from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.liveness import Heart, acquire_lock, longest_iteration, write_worker
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.requests import Request, discard, pending
+from metarl_tui.runs.requests import TOO_EARLY, Request, discard, pending
 from metarl_tui.text import clean
 from metarl_tui.worker import forked
 from metarl_tui.worker.build import build_trainer, machine, versions
@@ -121,13 +121,14 @@ class _Worker:
             self._log_traceback()
             return self._could_not_start(_in_words(error), stale)
         try:
-            self.control.reject(stale, "queued before the run was started again")
+            self.control.reject(stale, TOO_EARLY)
             ending = self._catch_up() or self._refuse(later) or self._loop()
             if ending.save:
                 self._save("final")
         except BaseException as error:
             self._log_traceback()
-            ending = Ending("failed", _in_words(error), FAILED, save=False)
+            code = FAILED if self.iteration >= forked_at(self.config) else COULD_NOT_START
+            ending = Ending("failed", _in_words(error), code, save=False)
         finally:
             with suppress(Exception):
                 self.trainer.close()
@@ -211,11 +212,13 @@ class _Worker:
             device=str(self.config.setup.get("device", "cpu")),
             pid=os.getpid(),
             host=platform.node(),
+            **({"forward_to": goal} if (goal := forked_at(self.config)) > self.iteration else {}),
         )
         if not self.history.records:
             for remark in self.trainer.remarks():
                 self.record("note", self.iteration, text=clean(remark))
-        self._say("paused" if self.control.paused else "running", self.control.paused or "")
+        if self.iteration >= goal:
+            self._say("paused" if self.control.paused else "running", self.control.paused or "")
 
     def _why_refused(self, asked: AskedAtStart | None) -> str | None:
         if asked is None:
@@ -346,7 +349,7 @@ class _Worker:
     def _could_not_start(self, why: str, stale: list[Request]) -> int:
         """A run that had ended stays as it had; one that never started has failed."""
         if hasattr(self, "control"):
-            self.control.reject(stale, "queued before the run was started again")
+            self.control.reject(stale, TOO_EARLY)
         before = self.history.ended if hasattr(self, "history") else None
         if before:
             fields = {"state": before["state"], "why": before.get("why", ""), "refused": clean(why, 2_000)}

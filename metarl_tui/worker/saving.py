@@ -14,7 +14,7 @@ from trainers.hyperparameters import TrainerEntry
 from trainers.metrics import metric
 from trainers.trainer import Trainer
 
-COST_SHARE = 0.01
+COST_SHARE = 0.005
 """Automatic checkpoints may cost this share of the time."""
 LEAST_SECONDS = 1.0
 SPARKLINE_POINTS = 60

@@ -12,6 +12,7 @@ from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.liveness import Heart
 
 _DISK = (errno.ENOSPC, errno.EDQUOT)
+_UNSYNCED = ("metrics", "picture")
 
 Observer = Callable[[dict[str, Any]], None]
 """Hears of every record after it was written."""
@@ -27,8 +28,8 @@ class Writer:
         self.heart: Heart | None = None
 
     def __call__(self, kind: str, iteration: int, /, **fields: Any) -> None:
-        record = self.patiently(lambda: self._append(kind, iteration, **fields))
-        if kind not in ("metrics", "picture"):
+        record = self.patiently(self._append, kind, iteration, fields)
+        if kind not in _UNSYNCED:
             self.patiently(self._journal.sync)
         if self._observer:
             self._observer(record)
@@ -36,22 +37,22 @@ class Writer:
     def once(self, kind: str, iteration: int, /, **fields: Any) -> bool:
         """Append if that is possible now, for a process that can't wait; whether it was."""
         with suppress(OSError):
-            self._append(kind, iteration, **fields)
+            self._append(kind, iteration, fields)
             self._journal.sync()
             return True
         return False
 
-    def _append(self, kind: str, iteration: int, /, **fields: Any) -> dict[str, Any]:
+    def _append(self, kind: str, iteration: int, fields: dict[str, Any]) -> dict[str, Any]:
         record = self._journal.append(kind, iteration, **fields)
         if self.heart:
             self.heart.journaled = record["seq"]
         return record
 
-    def patiently(self, write: Callable[[], Any]) -> Any:
-        """Do ``write``; while the disk is full, say so in the heartbeat and try again each second."""
+    def patiently(self, write: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``write`` with ``arguments``; while the disk is full, say so in the heartbeat and retry."""
         while True:
             try:
-                done = write()
+                done = write(*arguments)
             except OSError as error:
                 if error.errno not in _DISK or not self._attended or self.heart is None:
                     raise

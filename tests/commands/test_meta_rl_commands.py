@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from metarl_tui.commands.evaluations import _interval
+from metarl_tui.commands.evaluations import EVALUATIONS, _interval, counted
 from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.loop import train
+from trainers.envs.families.navigation import Navigation
 
 SMALL = {
     "iterations": 3,
@@ -98,6 +101,52 @@ def test_baselines_can_be_left_out_and_narrow_terminals_get_no_chart(
         assert absent not in result.stdout
 
 
+def test_one_is_not_told_as_many(call: Any, navigation: RunFolder) -> None:
+    result = call("evaluate", navigation.id, "--tasks", "1", "--steps", "1", "--baselines", "none")
+    assert result.exit_code == 0
+    assert "navigation: 1 held-out task, 3 trajectories of each" in result.stdout
+    assert " ± nan" in result.stdout
+    assert [counted(count, "trajectory", "trajectories") for count in (0, 1, 2)] == [
+        "0 trajectories",
+        "1 trajectory",
+        "2 trajectories",
+    ]
+
+
+def test_joint_training_that_broke_is_told_above_its_rows(call: Any, navigation: RunFolder) -> None:
+    words = ("evaluate", navigation.id, "--tasks", "2", "--steps", "1", "--baselines", "none", "--json")
+    page = json.loads(call(*words).stdout)
+    lines = EVALUATIONS["maml-ppo"].lines(page)
+    page["methods"][0]["fault"] = "2 of 9 updates were skipped"
+    broken = EVALUATIONS["maml-ppo"].lines(page)
+    assert "maml-ppo; 2 of 9 updates were skipped" in broken
+    assert len(broken) == len(lines)
+
+
+def test_an_environment_that_has_changed_since_is_told_by_evaluate_and_resume(
+    call: Any, navigation: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Navigation.__init__
+
+    def changed(family: Navigation, *words: Any, **named: Any) -> None:
+        begin(family, *words, **named)
+        family.observation = replace(family.observation, shape=(3,))
+
+    monkeypatch.setattr(Navigation, "__init__", changed)
+    told = (
+        "env = navigation: its observation space Box(shape 3, dtype float32, low -inf, high inf) is not the "
+        "run's, Box(shape 2, dtype float32, low -inf, high inf); the environment has changed since the run "
+        "began, and its policy fits only what it was trained in"
+    )
+    result = call("evaluate", navigation.id, "--tasks", "2", "--steps", "1")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {told}\n")
+    shutil.copytree(navigation.path, tmp_path / navigation.id)
+    folder = RunFolder(tmp_path / navigation.id)
+    assert train(folder, Interruption()) == 2
+    last = json.loads(folder.journal.read_text().splitlines()[-1])
+    assert last["refused"] == told
+
+
 def test_options_of_others_are_refused(call: Any, navigation: RunFolder) -> None:
     for words, told in (
         (("--episodes", "5"), "--episodes: is for runs of ppo, and run"),
@@ -116,7 +165,12 @@ def test_options_of_others_are_refused(call: Any, navigation: RunFolder) -> None
         (-40.123, 1.234, "-40.1 ± 1.2"),
         (199.5, 0.6, "199.50 ± 0.60"),
         (1234.6, 56.0, "1235 ± 56"),
+        (1234.6, 150.0, "1235 ± 150"),
+        (123456.0, 1e4, "123456 ± 10000"),
+        (199.96, 0.08, "199.96 ± 0.08"),
+        (0.00512, 0.0031, "0.005 ± 0.003"),
         (5.0, 0.0, "5.00 ± 0.00"),
+        (5.0, float("nan"), "5 ± nan"),
         (float("nan"), float("nan"), "nan ± nan"),
     ],
 )

@@ -48,14 +48,18 @@ def test_what_breaks_fails_the_run_and_says_why(
 
 
 def test_an_environment_that_hangs_is_stalled_and_stop_still_works(
-    make_run: MakeRun, warm: WarmParent, figure: Figure, monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, warm: WarmParent, scale: float, figure: Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "BOUNDARY_LIMIT", 1.0)
-    monkeypatch.setattr(liveness, "BOUNDARY_MEDIANS", 0)
+    """The limit is shortened, but not at full scale."""
+    patches: dict[str, Any] = dict(SAVE_ALWAYS)
+    if scale < 1:
+        patches |= IMPATIENT
+        monkeypatch.setattr(liveness, "BOUNDARY_LIMIT", 1.0)
+        monkeypatch.setattr(liveness, "BOUNDARY_MEDIANS", 0)
     run = make_run(endless=True, setup={"env": "hostile:Hangs", "vector": "sync"}, eval_every=None)
-    worker = warm.start("train", str(run.path), patches={**SAVE_ALWAYS, **IMPATIENT})
+    worker = warm.start("train", str(run.path), patches=patches)
     wait_until(lambda: iterations_done(run) >= 2)
-    wait_until(lambda: observe(run).state == "stalled", 20)
+    wait_until(lambda: observe(run).state == "stalled", 20 + liveness.BOUNDARY_LIMIT)
     standing = observe(run)
     assert standing.alive
     request = requests.send(run, "stop")

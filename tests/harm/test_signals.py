@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from victims import SAVE_ALWAYS, Figure, MakeRun, Times, iterations_done, newest_contents, records, wait_until
 from warm_parent import WarmParent
@@ -19,6 +20,8 @@ from metarl_tui.runs.folder import RunFolder
 
 LONGEST_SECONDS = 10.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+ENDLESS = ("--total-steps", "100000000", "--num-envs", "4", "--rollout-steps", "16", "--minibatch-size", "32",
+           "--hidden-sizes", "8")  # fmt: skip
 NO_PATIENCE = {"metarl_tui.worker.interruption:PATIENCE_SECONDS": 0.8}
 
 
@@ -65,6 +68,52 @@ def test_signals_at_random_moments(make_run: MakeRun, warm: WarmParent, times: T
     assert slowest < LONGEST_SECONDS
 
 
+def test_signals_from_the_very_beginning(tmp_path: Path, times: Times, figure: Figure) -> None:
+    """To the program as a person starts it: before the folder is made, meanwhile and afterwards."""
+    random_source = random.Random(12)
+    count, wrong, nothing_there, trained = max(times(20), 3), [], 0, 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for turn in range(count):
+        number = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)[turn % 3]
+        how = ("--no-ui", "--detach")[turn // 3 % 2]
+        runs = tmp_path / f"runs-{turn}"
+        command = [sys.executable, "-m", "metarl_tui", "train", "ppo", how, "--runs-dir", str(runs), *ENDLESS]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        time.sleep(random_source.uniform(0.1, 2.0))
+        process.send_signal(number)
+        code = process.wait(2 * LONGEST_SECONDS)
+        folders = [RunFolder(path) for path in runs.glob("*") if path.is_dir()]
+        workers = _workers_in(runs)
+        if code == 0 and how == "--detach":  # it trains, and whoever began it knows
+            trained += len(folders) == len(workers) == 1
+            for worker in workers:
+                worker.kill()
+            continue
+        # Before the program has begun, Python dies of the signal: a shell takes that for the same exit code.
+        if code not in (128 + number, -number):
+            wrong.append(f"exit code {code} after {number.name}, {how}")
+        if workers:
+            wrong.append(f"a process is left after {number.name}, {how}")
+        wrong += [f"{what} after {number.name}, {how}" for run in folders if (what := _how_it_ended(run))]
+        nothing_there += not folders
+        trained += bool(folders)
+    figure(
+        "signals from the program's first moment on", count,
+        f"{count - len(wrong)} of {count} with the right exit code, {nothing_there} left nothing, "
+        f"{trained} a whole run",
+    )  # fmt: skip
+    assert not wrong
+    assert nothing_there + trained == count
+
+
+def _workers_in(runs: Path) -> list[psutil.Process]:
+    """The processes that train a run in ``runs``."""
+    return [
+        process for process in psutil.process_iter(["cmdline"])
+        if any(word.startswith(str(runs)) for word in process.info["cmdline"] or ())
+    ]  # fmt: skip
+
+
 def test_a_stop_signal_that_was_not_chosen_is_not_heeded(make_run: MakeRun, warm: WarmParent) -> None:
     for chosen, number in (("USR2", signal.SIGUSR2), ("none", signal.SIGTERM)):
         run = make_run(endless=True, options={"stop_signal": chosen})
@@ -73,6 +122,28 @@ def test_a_stop_signal_that_was_not_chosen_is_not_heeded(make_run: MakeRun, warm
         process.signal(number)
         assert process.wait() == 128 + number
         assert _how_it_ended(run) == ""
+
+
+def test_what_was_ignored_before_it_began_stays_ignored(make_run: MakeRun) -> None:
+    """As nohup has it."""
+    run = make_run(endless=True)
+    script = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); import victims; "
+    script += "sys.exit(victims.train_headless(sys.argv[1]))"
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(run.path)],
+        env={**os.environ, "PYTHONPATH": here}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: iterations_done(run) > 1)
+        process.send_signal(signal.SIGHUP)
+        before = iterations_done(run)
+        wait_until(lambda: iterations_done(run) > before + 20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONGEST_SECONDS) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert _how_it_ended(run) == ""
 
 
 def test_an_iteration_that_takes_too_long_is_given_up(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+import pytest
 from click.testing import Result
 from fake_runs import write_run
 
@@ -185,6 +187,29 @@ def sparse_gigabytes(run: Path, outside: Path) -> None:
             file.truncate(GIGABYTE >> 4 if name in ("journal.jsonl", "worker.log") else GIGABYTE)
 
 
+def sparse_terabytes(run: Path, outside: Path) -> None:
+    """Each would take minutes to read, from either end."""
+    for name in (*FILES[1:], *CHECKPOINT_FILES, "requests/1.json"):
+        with (run / name).open("ab") as file:
+            file.truncate(1 << 41)
+
+
+def hard_links(run: Path, outside: Path) -> None:
+    """As an archive may bring them that is unpacked beside the reader's files."""
+    for name in (*FILES[1:], *CHECKPOINT_FILES, "requests/1.json"):
+        (run / name).unlink(missing_ok=True)
+        os.link(outside / "settings.json", run / name)
+
+
+def devices(run: Path, outside: Path) -> None:
+    for name in (*FILES[1:], *CHECKPOINT_FILES, "requests/1.json"):
+        (run / name).unlink(missing_ok=True)
+        try:
+            os.mknod(run / name, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero
+        except PermissionError:
+            pytest.skip("only root may make devices")
+
+
 def deep_nestings(run: Path, outside: Path) -> None:
     deep = b'{"a":' * 100_000
     for name in (*FILES[1:], *CHECKPOINT_FILES[1:], CHECKPOINT_FILES[0], "requests/1.json"):
@@ -229,6 +254,7 @@ def giant_tensors(run: Path, outside: Path) -> None:
 
 DISGUISES: tuple[Disguise, ...] = (
     pickles, pickled_checkpoint, import_paths, links, linked_folders, linked_configuration, links_to_devices,
-    pipes, a_pipe_for_configuration, folders_for_files, other_places, sparse_gigabytes, deep_nestings,
+    pipes, a_pipe_for_configuration, devices, hard_links, folders_for_files, other_places, sparse_gigabytes,
+    sparse_terabytes, deep_nestings,
     giant_numbers, giant_headers, giant_tensors,
 )  # fmt: skip

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 from live_run import LiveRun, app_on, text, until
-from received import Invoke, append, linked_folders, received
+from received import Invoke, append, contents, linked_folders, received
 from small_runs import ENVIRONMENTS, SMALL, train_here
 
 from metarl_tui.launch import start
 from metarl_tui.runs.checkpoints import Contents, save
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
+from metarl_tui.runs.journal import JournalReader
+from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.requests import send
+from metarl_tui.worker.fork import plan_fork
 
 SECRET = "AKIAPLANTED0SECRET"
 ONE_ITERATION = {**SMALL, "total_steps": 64}
@@ -167,8 +170,6 @@ async def test_the_screen_refuses_to_steer_it_and_says_why(runs_dir: Path) -> No
 
 
 def test_training_a_run_with_links_for_folders_writes_only_inside_it(runs_dir: Path, outside: Path) -> None:
-    from received import contents
-
     run = received(runs_dir, {"hyperparameters": ONE_ITERATION})
     linked_folders(run.path, outside)
     append(run.path, {"kind": "status", "state": "stopped"})
@@ -177,3 +178,44 @@ def test_training_a_run_with_links_for_folders_writes_only_inside_it(runs_dir: P
     with pytest.raises(OSError, match="own"):
         save(run, 1, Contents(), "automatic")
     assert contents(outside) == before
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "worker.log", "heartbeat"])
+@pytest.mark.parametrize("sender", ["set", "resume", "resume --no-ui"])
+def test_what_is_written_in_place_has_no_other_name(
+    sender: str, name: str, runs_dir: Path, outside: Path, invoke: Invoke
+) -> None:
+    """A hard link in an archive may be one to a file of the reader's."""
+    run = received(runs_dir, end="running") if sender == "set" else received(runs_dir)
+    (run.path / name).touch()
+    os.link(run.path / name, outside / name)
+    if sender == "set":
+        write_launched(run, os.getpid())
+    before = contents(outside)
+    result = invoke(*SENDERS[sender](str(run.path)))
+    assert result.exit_code == 2, result.output
+    for part in (f"{name} has another name elsewhere", "work on a copy: cp -r"):
+        assert part in result.stderr
+    assert contents(outside) == before
+    with pytest.raises(RunError, match="hard link"):
+        start(run)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o770, 0o777])
+def test_a_fork_of_a_run_that_others_may_write_is_made_and_that_is_said(
+    mode: int, runs_dir: Path, tmp_path: Path
+) -> None:
+    """It only reads, and what it reads is data; its own folder is its maker's alone."""
+    run = received(runs_dir)
+    run.path.chmod(mode)
+    before = contents(run.path)
+    plan = plan_fork(run, 5)
+    fork = plan.make(tmp_path / "own").folder
+    said = [record["text"] for record in JournalReader(fork.journal).read() if record["kind"] == "note"]
+    assert len(plan.remarks) == (mode != 0o700)
+    assert said[:-1] == list(plan.remarks)
+    for remark in plan.remarks:
+        assert remark.startswith("what is taken from the parent may not be what it trained: ")
+        assert ("everyone" if mode & 2 else "its group") in remark
+    fork.check_private()
+    assert contents(run.path) == before
