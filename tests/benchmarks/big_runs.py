@@ -3,10 +3,11 @@
     python tests/benchmarks/big_runs.py [--iterations 100000 1000000] [--size 200x60]
 
 Writes finished runs with 20 metrics an iteration and opens each in a pseudo-terminal. The clocks start with
-the command: *first paint* is the frame, *curves* the first braille, *drawn* the last byte that arrives before
-the terminal is quiet. Meanwhile a key makes one chart fill the screen and small again; *longest key* is the
-slowest of them to show. Memory is the screen's highest. *reading* is the journal into a tape, without a
-screen, in a process of its own.
+the command: *first paint* is the frame, *curves* the first braille (of a big run its last part), *drawn* the
+last byte that arrives before the terminal is quiet. Meanwhile a key makes one chart fill the screen and small
+again; *longest key* is the slowest of them to show. Memory is the screen's highest, and that of all with the
+processes that read for it; CPU is the screen's, and theirs. *reading* is the journal into a tape, without a
+screen, in a process of its own with those that help it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +42,11 @@ KEYS = [
     "time/env_seconds", "time/learn_seconds",
 ]  # fmt: skip
 _QUIET_SECONDS, _LONGEST_SECONDS = 1.0, 120.0
-_KEY_SECONDS = 1.0
+_KEY_SECONDS = 0.3
+_LOOK_SECONDS = 0.05
 _WINDOW = 1 << 17
 _BRAILLE = re.compile(b"\xe2[\xa0-\xa3][\x80-\xbf]")
+_SPEED = re.compile(rb"\d steps/s")  # in the header, in place of how much has been read
 KEY_MARKS = ((b"z", b"[ ]"), (b"z", b"policy loss"))
 """A key that makes a chart large and small again, and what is on the screen only after it."""
 _READ = """
@@ -51,9 +55,9 @@ from pathlib import Path
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.tape_reading import read_tape
 import numpy
-began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 tape = read_tape(RunFolder(Path(sys.argv[1])))
-print(time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(time.perf_counter() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
@@ -88,7 +92,9 @@ class Opening:
     curves: float
     drawn: float
     processor: float
+    helpers_processor: float
     megabytes: float
+    all_megabytes: float
     longest_key: float
 
 
@@ -100,22 +106,24 @@ def opened(command: list[str], columns: int, rows: int) -> Opening:
     keys = deque(KEY_MARKS)
     seen, last = b"", began
     first = curves = complete = pressed = released = longest = 0.0
-    processor, peak = 0.0, 0
+    processor, helping, looked, peak, all_peak = 0.0, 0.0, 0.0, 0, 0
     while not complete or pressed or last + _QUIET_SECONDS > time.perf_counter():
         if time.perf_counter() - began > _LONGEST_SECONDS:
             raise SystemExit(f"not drawn after {_LONGEST_SECONDS} s: {seen[-400:]!r}")
         part = terminal.take(0.02)
-        peak = max(peak, screen.memory_info().rss)
+        if time.perf_counter() > looked + _LOOK_SECONDS:
+            looked = time.perf_counter()
+            own, others = _memory(screen)
+            peak, all_peak = max(peak, own), max(all_peak, own + others)
         if not part:
             continue
         now = last = time.perf_counter()
         times = screen.cpu_times()
-        processor = times.user + times.system
+        processor, helping = times.user + times.system, times.children_user + times.children_system
         seen = (seen + part)[-_WINDOW:]
         first = first or (now if b"metarl-tui" in seen else 0.0)
         curves = curves or (now if _BRAILLE.search(seen) else 0.0)
-        header = seen.rfind(b"iteration ")
-        complete = complete or (now if curves and header >= 0 and b"steps/s" in seen[header:] else 0.0)
+        complete = complete or (now if curves and _SPEED.search(seen) else 0.0)
         if pressed and keys[0][1] in seen:
             longest, pressed, released = max(longest, now - pressed), 0.0, now
             keys.rotate(-1)
@@ -123,7 +131,18 @@ def opened(command: list[str], columns: int, rows: int) -> Opening:
             seen, pressed = b"", now
             terminal.press(keys[0][0])
     screen.kill()
-    return Opening(first - began, curves - began, last - began, processor, peak / 1e6, longest)
+    return Opening(
+        first - began, curves - began, last - began, processor, helping, peak / 1e6, all_peak / 1e6, longest
+    )
+
+
+def _memory(screen: psutil.Process) -> tuple[int, int]:
+    """Bytes that the screen holds, and those that read for it."""
+    others = 0
+    for helper in screen.children():
+        with suppress(psutil.NoSuchProcess):
+            others += helper.memory_info().rss
+    return screen.memory_info().rss, others
 
 
 def main() -> None:
@@ -135,8 +154,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     columns, rows = map(int, arguments.size.split("x"))
-    print(f"{'iterations':>10} {'MB':>5}   reading (CPU, MB)   first paint   curves    drawn      CPU"
-          "   memory   longest key")  # fmt: skip
+    print(f"{'iterations':>10} {'MB':>5}        reading       first paint   curves    drawn"
+          "       CPU, helpers   memory, all   longest key")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for iterations in arguments.iterations:
             run = write(Path(folder), iterations)
@@ -149,13 +168,14 @@ def main() -> None:
             print(
                 f"{iterations:>10,} {size:>5.0f}   {reading[0]:>7.2f} s {reading[1]:>5.0f} MB"
                 f"   {one.first_paint:>9.2f} s {one.curves:>6.2f} s {one.drawn:>6.2f} s"
-                f" {one.processor:>6.2f} s {one.megabytes:>5.0f} MB   {longest * 1e3:>8.0f} ms",
+                f"   {one.processor:>6.2f}, {one.helpers_processor:>5.2f} s"
+                f"   {one.megabytes:>4.0f}, {one.all_megabytes:>3.0f} MB   {longest * 1e3:>8.0f} ms",
                 flush=True,
             )
 
 
 def read(run: Path) -> tuple[float, float]:
-    """CPU seconds to read a run into a tape, and the megabytes that it takes at most, in a new process."""
+    """Seconds to read a run into a tape, and the megabytes that it takes at most, in a new process."""
     ran = subprocess.run([sys.executable, "-c", _READ, str(run)], check=True, capture_output=True, text=True)
     seconds, megabytes = map(float, ran.stdout.split())
     return seconds, megabytes

@@ -1,14 +1,17 @@
 """The same work with other libraries, side by side, as ratios.
 
-    python tests/benchmarks/peers.py [--row NAME]… [--cache FOLDER] [--seconds 5] [--rounds 3]
+    python tests/benchmarks/peers.py [--row NAME]… [--cache FOLDER] [--seconds 4] [--rounds 3]
 
-The peers are installed from PyPI, with PyTorch for CPUs, into an environment of their own in FOLDER (by
-default a temporary one, removed at the end). Both sides have one thread and take turns; each row is the
-median over rounds, by the processor's time, with the wall clock's ratio beside it: on a machine that does
-other things too they differ. What a peer does not run is said, with its reason.
+The peers are installed by pip, from the index that it is set to, into an environment of their own in FOLDER
+(by default a temporary one, removed at the end). To spare the download of the CUDA libraries set
+PIP_EXTRA_INDEX_URL to the index of PyTorch's CPU builds, which its installation page names. Both sides have
+one thread and take turns; each row is the median over rounds, by the processor's time, with the wall clock's
+ratio beside it: on a machine that does other things too they differ. What a peer does not run is said, with
+its reason. All rows take about ten minutes.
 
 CleanRL is no row: the package on PyPI is 0.4.8, whose ppo.py needs a Gym that Gymnasium replaced.
-Stable-Baselines3 does the work of CleanRL's defaults in its place.
+Stable-Baselines3 does the work of CleanRL's defaults in its place. learn2learn 0.2.0, the newest, brings C
+code that Cython wrote for Python 3.10 and older; on a newer one its rows say that it does not compile.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 TORCH = "torch>=2.6,<2.14"
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+LONGEST_SECONDS = 240
+"""No program of either side needs as many."""
 PACKAGES = {
     "sb3": ["stable-baselines3", "gymnasium"],
     "sbx": ["sbx-rl"],
@@ -69,15 +73,24 @@ def environment(folder: Path, libraries: set[str]) -> tuple[Path, dict[str, str]
         print(f"making an environment for the peers in {folder}", flush=True)
         venv.create(folder, with_pip=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--extra-index-url", CPU_WHEELS, TORCH], check=True, stderr=subprocess.DEVNULL)
     missing = {}
     for library in sorted(libraries):
-        # torch again, so that no dependency replaces it by a build for GPUs.
-        found = subprocess.run([*pip, TORCH, *PACKAGES[library]], capture_output=True, text=True)
-        if found.returncode:
-            lines = [line for line in found.stderr.splitlines() if line.lower().startswith("error")]
-            missing[library] = f"does not install: {lines[-1] if lines else 'pip failed'}"
+        # By itself first: one that can't be built says so before what it depends on is built.
+        # Then with torch, so that no dependency replaces it by another version.
+        for options in ("--no-deps", TORCH):
+            found = subprocess.run([*pip, options, *PACKAGES[library]], capture_output=True, text=True)
+            if found.returncode:
+                missing[library] = f"does not install: {_first_error(found.stderr)}"
+                break
     return python, missing
+
+
+def _first_error(output: str) -> str:
+    """What a compiler said, or else pip, that says why."""
+    lines = output.splitlines()
+    fatal = [line.partition("fatal error: ")[2] for line in lines if "fatal error: " in line]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return [*fatal, *errors, "pip failed"][0]
 
 
 def run(command: list[Any], folder: str) -> tuple[dict[str, float] | None, str]:
@@ -85,9 +98,13 @@ def run(command: list[Any], folder: str) -> tuple[dict[str, float] | None, str]:
     own = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     own |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "METARL_RUNS_DIR": folder}
     began, before = time.perf_counter(), os.times()
-    found = subprocess.run(
-        [str(word) for word in command], env=own, cwd=folder, capture_output=True, text=True
-    )
+    words = [str(word) for word in command]
+    try:
+        found = subprocess.run(
+            words, env=own, cwd=folder, capture_output=True, text=True, timeout=LONGEST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"not done after {LONGEST_SECONDS} s"
     after = os.times()
     if found.returncode:
         return None, (found.stderr.strip().splitlines() or ["failed"])[-1][:90]
@@ -146,7 +163,7 @@ def main() -> int:
     )
     parser.add_argument("--row", choices=ROWS, action="append", help="repeatable; by default all")
     parser.add_argument("--cache", type=Path, help="keep the peers' environment in this folder")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rows = {name: ROWS[name] for name in arguments.row or ROWS}
