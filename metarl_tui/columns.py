@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Ints: TypeAlias = npt.NDArray[np.int32]
-Rows: TypeAlias = Mapping[tuple[str, ...], tuple[Sequence[int] | Ints, Sequence[Sequence[Any]] | Floats]]
+RowsByKeys: TypeAlias = Mapping[
+    tuple[str, ...], tuple[Sequence[int] | Ints, Sequence[Sequence[Any]] | Floats]
+]
 """Rows grouped by the keys that they hold: iterations, and lines of values in the order of the keys."""
 
 _LEAST_ROOM = 256
@@ -128,7 +130,7 @@ class Table:
             return None
         return int(column.iterations[index]), float(column.values[index])
 
-    def extend(self, rows: Rows) -> None:
+    def extend(self, rows: RowsByKeys) -> None:
         """Add ``rows``, each of an iteration of its own beyond those there are."""
         parts: dict[str, list[tuple[Ints, Floats]]] = {}
         batch = []

@@ -7,10 +7,11 @@ became of the start is read from the journal like everything else.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,7 @@ def start(
     a person, for whom it may wait. Raises :class:`RunError`
     when the folder may be written by others, names code that is not trusted, or a process can't be started.
     """
-    folder.check_private()
+    folder.check_before_training()
     folder.check_trusted()
     reader = JournalReader(folder.journal)
     reader.seek_end()
@@ -101,7 +102,10 @@ def _spawn(
 
 def why_not_started(status: Mapping[str, Any]) -> str:
     """Why a worker ended before it had started, from the status with which it ended."""
-    why = status.get("refused") or status.get("why") or f"the worker {status['state']} before it began"
+    state = status.get("state")
+    if state not in ENDED:  # it could not say how it ended
+        return "the worker ended before it began"
+    why = status.get("refused") or status.get("why") or f"the worker {state} before it began"
     return clean(why, 2_000)
 
 
@@ -117,7 +121,8 @@ class Launch:
         self._process = process
         self._reader = reader
         self._started = False
-        self._goes_forward = False
+        self.goes_forward = False
+        """Whether it is a fork, and has begun to train forward: from then on its folder is worth keeping."""
         self.resumed_from: int | None = None
 
     def check(self) -> Literal["starting", "started"]:
@@ -139,9 +144,9 @@ class Launch:
         """Whether ``status`` says that the run trains. Raises :class:`StartFailed`."""
         state = status.get("state")
         if state == "started":
-            self._goes_forward = "forward_to" in status
-            return not self._goes_forward
-        if self._goes_forward and state in ("running", "paused", "stopped"):
+            self.goes_forward = "forward_to" in status
+            return not self.goes_forward
+        if self.goes_forward and state in ("running", "paused", "stopped"):
             return True  # also where somebody has stopped it on the way: it goes on from there
         if state in ENDED:
             raise StartFailed(why_not_started(status))
@@ -156,11 +161,21 @@ class Launch:
         """Tell the worker to save and end."""
         self._process.terminate()
 
-    def wait(self, timeout: float = 120.0) -> None:
-        """Wait until the worker has started, a fork however long its way. Raises :class:`StartFailed`."""
+    def interrupt(self) -> None:
+        """Tell the worker, which was told to end, to leave at once."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self, timeout: float = 120.0, on_its_way: Callable[[], None] | None = None) -> None:
+        """Wait until the worker has started, a fork however long its way. Raises :class:`StartFailed`.
+
+        ``on_its_way`` is called once for a fork that has begun to train forward.
+        """
         end = time.monotonic() + timeout
         while self.check() == "starting":
-            if time.monotonic() > end and not self._goes_forward:
+            if self.goes_forward and on_its_way:
+                on_its_way()
+                on_its_way = None
+            if time.monotonic() > end and not self.goes_forward:
                 raise StartFailed(f"the worker has not started within {timeout:g} s; see {self.folder.log}")
             time.sleep(0.02)
 

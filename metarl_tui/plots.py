@@ -22,9 +22,6 @@ NARROWEST, WIDEST_SINGLE = 24, 110
 _CURVE, _CHANGE = "cyan", "magenta"
 _FEW = 5
 """Iterations or steps up to which each has its tick."""
-_LOG_MARGIN = 1.25
-_LOG_WIDE = 300.0
-"""From this ratio of an axis's ends on, powers of ten are ticks enough."""
 
 
 def summary_charts(
@@ -49,7 +46,7 @@ def chart(tape: Tape, key: str, width: int, height: int, *, colour: bool = False
     """One metric over iterations, with the newest value in its title and a line where a value was changed."""
     iterations, values = tape.series(key)
     finite = np.isfinite(values)
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     figure.title(_title(key, values, int((~finite).sum())))
     x, y = _thinned(iterations[finite], values[finite], 4 * width)
     _axes(figure, iterations, y)
@@ -57,7 +54,7 @@ def chart(tape: Tape, key: str, width: int, height: int, *, colour: bool = False
         if iterations[0] <= marker.iteration <= iterations[-1]:
             figure.line(marker.iteration, orientation="vertical", pixel=_ink(_CHANGE))
     if len(x):
-        curve = figure.signal(x.tolist(), y.tolist(), marker=_marker(_CURVE)).lines(len(x) > 1)
+        curve = figure.signal(x.tolist(), y.tolist(), marker=new_marker(_CURVE)).lines(len(x) > 1)
         figure.draw(curve)
     text: str = figure.build().string(colorless=not colour)
     return text.rstrip("\n")
@@ -82,48 +79,15 @@ def steps_chart(
     values = np.array([value for curve in points for _, value in curve])
     if not len(values):
         return ""
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     _axes(figure, np.array([0, max(len(curve) for curve in curves) - 1]), values)
     for curve, ink, mark in zip(points, inks, marks or ["braille"] * len(points), strict=True):
         if curve:
-            marker = _marker(ink, mark)
+            marker = new_marker(ink, mark)
             steps, heights = zip(*curve, strict=True)
             figure.draw(figure.signal(list(steps), list(heights), marker=marker).lines(len(curve) > 1))
     text: str = figure.build().string(colorless=not colour)
     return text.rstrip("\n")
-
-
-def growth_chart(
-    curves: Sequence[Sequence[tuple[float, float]]], width: int, height: int, marks: Sequence[str]
-) -> str:
-    """How something grows: curves of (x, y), all above 0, on logarithmic axes, without colour.
-
-    The ticks of x are the values that were measured. ``marks`` are what the curves are drawn with.
-    """
-    figure = _figure(width, height)
-    xs = sorted({x for curve in curves for x, _ in curve})
-    _log_axis(figure.ruler("x"), xs[0], xs[-1], xs)
-    heights = [y for curve in curves for _, y in curve]
-    low, high = min(heights) / _LOG_MARGIN, max(heights) * _LOG_MARGIN
-    _log_axis(figure.ruler("y"), low, high, _round_values(low, high))
-    for curve, mark in zip(curves, marks, strict=True):
-        across, up = ([math.log10(value) for value in values] for values in zip(*curve, strict=True))
-        figure.draw(figure.signal(across, up, marker=_marker("default", mark)).lines(len(curve) > 1))
-    text: str = figure.build().string(colorless=True)
-    return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
-
-
-def _log_axis(ruler: Any, low: float, high: float, values: Sequence[float]) -> None:
-    labels = [short_number(value) for value in values]
-    ruler.lim(math.log10(low), math.log10(high))
-    ruler.ticks([math.log10(value) for value in values], labels=labels)
-
-
-def _round_values(low: float, high: float) -> list[float]:
-    """Powers of ten from ``low`` to ``high``; where they are few, halves and fifths of them as well."""
-    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    steps = (1,) if high / low > _LOG_WIDE else (1, 2, 5)
-    return [step * power for power in powers for step in steps if low <= step * power <= high]
 
 
 def _title(key: str, values: npt.NDArray[np.floating[Any]], missing: int) -> str:
@@ -172,7 +136,8 @@ def _tick(value: float, span: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _figure(width: int, height: int) -> Any:
+def new_figure(width: int, height: int) -> Any:
+    """An empty figure of its own, in characters."""
     import plotext
 
     figure = type(plotext.figure)(parent=plotext.terminal)
@@ -187,7 +152,8 @@ def _ink(colour: str) -> Any:
     return plotext.pixel(foreground=colour, background="default")
 
 
-def _marker(colour: str, kind: str = "braille") -> Any:
+def new_marker(colour: str, kind: str = "braille") -> Any:
+    """What a curve is drawn with: plotext's ``colour`` and a character, or a ``kind`` that it knows."""
     import plotext
 
     return plotext.marker(kind, pixel=_ink(colour))

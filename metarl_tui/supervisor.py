@@ -2,7 +2,7 @@
 
 Each is trained by a worker of its own, which goes on when the supervisor is gone. While runs wait for their
 turn the supervisor stands as the process that will train them, so that they are seen as starting, and as lost
-when it is gone. A signal is passed on to every worker, and no other is started.
+when it is gone. A signal ends every worker, and no other is started; a second Ctrl-C has them leave at once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from metarl_tui.runs.journal import Journal, last_records
 from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.requests import discard, pending
+from metarl_tui.runs.states import ENDED
+from metarl_tui.worker.interruption import ending_signals
 
 FAILED, COULD_NOT_START = 1, 2
 _LOOK_SECONDS = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Told = Callable[[RunFolder, str, int | None], None]
 """Hears of a run: what became of it, in a word, and the exit code of a worker that has ended."""
@@ -50,8 +51,7 @@ class Supervisor:
 
         Raises :class:`RunError` where the first can't be started, or none that has trained before.
         """
-        ending = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        heeded = [*ending, *_stop_signals(self.waiting)]
+        heeded = [*ending_signals(), *_stop_signals(self.waiting)]
         before = {number: signal.signal(number, self._received) for number in heeded}
         for folder in self.waiting:
             with suppress(OSError):  # it only tells others that somebody is on the way
@@ -67,9 +67,13 @@ class Supervisor:
         return 128 + self.signal if self.signal else self._worst
 
     def _received(self, number: int, frame: FrameType | None) -> None:
+        at_once = self.signal is not None and number == signal.SIGINT
         self.signal = self.signal or signal.Signals(number)
         for launch in self.training:
-            launch.terminate()
+            if at_once:
+                launch.interrupt()
+            else:
+                launch.terminate()
 
     def _start_first(self) -> None:
         """Start one and wait until it trains: what is wrong with all is known before there are others.
@@ -135,6 +139,7 @@ class Supervisor:
                     continue
                 why = f"asked by {request.by}, before its turn"
                 with suppress(OSError, RunError), acquire_lock(folder), Journal(folder.journal) as journal:
+                    folder.check_private()
                     journal.append("control", 1, request=request.id, action="stop", by=request.by,
                                    result="applied", changes={})  # fmt: skip
                     journal.append("status", 0, state="stopped", why=why)
@@ -152,7 +157,7 @@ def _stop_signals(members: Iterable[RunFolder]) -> list[signal.Signals]:
 
 def _ending(folder: RunFolder) -> str:
     statuses = [record for record in last_records(folder.journal) if record["kind"] == "status"]
-    if not statuses:
+    if not statuses or statuses[-1]["state"] not in ENDED:
         return "ended without a word"
     last = statuses[-1]
     why = last.get("refused") or last.get("why")

@@ -42,8 +42,7 @@ class Adam:
         if moments is None or not self._are_in_use(moments):
             # At the first step, and where ``state`` was replaced.
             moments = self._moments = self._gathered()
-        for step in moments.steps:
-            step += 1
+        torch._foreach_add_(moments.steps, 1)
         torch._fused_adam_(
             self._wholes,
             [whole.grad for whole in self._wholes if whole.grad is not None],

@@ -24,11 +24,13 @@ def generalized_advantages(
     """
     deltas = rewards + gamma * values[1:] * (1 - terminated) - values[:-1]
     decays = (gamma * gae_lambda) * (1 - done)
-    # One after the other, and few numbers each: in NumPy, where an operation costs least to begin.
-    advantages, decays_array = deltas.cpu().numpy(), decays.cpu().numpy()
-    for t in reversed(range(len(advantages) - 1)):
-        advantages[t] += decays_array[t] * advantages[t + 1]
-    return torch.from_numpy(advantages).to(rewards.device)
+    # One after the other, and few numbers each: in NumPy, where an operation costs least to begin, but
+    # for another device's, which stay there.
+    rows, factors = (deltas.numpy(), decays.numpy()) if deltas.is_cpu else (deltas, decays)
+    for t in reversed(range(len(rows) - 1)):
+        row = rows[t]
+        row += factors[t] * rows[t + 1]
+    return deltas
 
 
 def normalized(advantages: Tensor, shares: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from trainers.envs.families.family import Family, FamilyTasks
 from trainers.envs.spaces import one_line
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
-from trainers.meta_policies import MetaPolicy, check_spaces, spaces_of
+from trainers.meta_policies import MetaPolicy
 from trainers.policies import CategoricalHead, GaussianHead
 from trainers.policy_adaptation import adapt, descend, held_out_rates
 from trainers.randomness import seed_for, torch_generator
 from trainers.saved import read_newest
 from trainers.settings import LiveSettings
-from trainers.spaces import BoxSpec, DiscreteSpec, spec_from_json
+from trainers.spaces import BoxSpec, DiscreteSpec, check_spaces, spaces_of, spec_from_json
 from trainers.trainer import Array, TrainingError
 from trainers.trajectories import Generators
 

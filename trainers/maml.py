@@ -181,9 +181,8 @@ class MAML:
 
     def inner_loop(self, *, evaluating: bool = False) -> InnerLoop:
         """The adaptation as the settings in force have it, in training or on held-out tasks."""
-        return make_loop(
-            self.network, self.settings.values, self.setup.variant, self.rates, evaluating=evaluating
-        )
+        h = self.settings.values
+        return make_loop(self.network, h, self.setup.variant, self.rates, evaluating=evaluating)
 
     def _first_order(self, iteration: int) -> bool:
         return self.setup.variant in _FIRST_ORDER or iteration <= self.settings.values.first_order_until
@@ -223,17 +222,13 @@ class MAML:
         """How the tasks of every measurement, which are the same, go with the parameters in force."""
         generator = torch_generator(self.setup.seed, "evaluation")
         tasks = self.held_out_tasks.sample_tasks(self.settings.values.eval_tasks, generator).to(self.device)
-        loop = self.inner_loop(evaluating=True)
-        return {
-            f"meta_test/{name}": value
-            for name, value in measurements(adapt(loop, self.parameters, tasks)).items()
-        }
+        found = measurements(adapt(self.inner_loop(evaluating=True), self.parameters, tasks))
+        return {f"meta_test/{name}": value for name, value in found.items()}
 
     def _mean_rate(self) -> float:
         if not self.rates:
             return self.settings.values.inner_lr
-        with torch.no_grad():
-            return float(torch.cat([rate.flatten() for rate in self.rates.values()]).mean())
+        return torch.cat([rate.detach().flatten() for rate in self.rates.values()]).mean().item()
 
     # -- the interface of a trainer -----------------------------------------------------------------------
 
@@ -308,10 +303,17 @@ class MAML:
         return State(weights, adam_arrays(self.optimizer, self._learned), numbers)
 
     def restore(self, state: State) -> str | None:
-        """Go on from ``state``; always exactly, as long as the distribution draws from its generator."""
+        """Go on from ``state``; always exactly, as long as the distribution draws from its generator.
+
+        Raises :class:`TrainingError` where memory has become too little.
+        """
+        built = self.settings.values
         self.settings.restore(state.numbers["settings"])
-        self._use(*self._sources(self.settings.values))
+        h = self.settings.values
+        self._use(*self._sources(h))
         self._iteration = state.numbers["iteration"]
+        if any(getattr(h, name) != getattr(built, name) for name in _MEMORY):
+            self.memory = self._checked_memory(self.training_tasks, h)
         restore_torch(self.generator, state.numbers["generators"]["tasks"])
         for name, parameter in self._learned.items():
             if name in state.weights:  # a fork that learns its rates begins with inner_lr

@@ -51,10 +51,11 @@ from trainers.envs.families.family import FamilyTasks
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLPPOHyperparameters, MAMLPPOSetup
 from trainers.memory import Memory, check_network, check_trajectories
-from trainers.meta_policies import MetaPolicy, check_observation, check_spaces, spaces_of
+from trainers.meta_policies import MetaPolicy, check_observation
 from trainers.policy_adaptation import adapt, descend, held_out_rates, measurements
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.settings import LiveSettings, annealed_rate, check_changes
+from trainers.spaces import check_spaces, spaces_of
 from trainers.surrogate import clipped_surrogate
 from trainers.trainer import Iteration, Progress, State, TrainingError
 from trainers.trajectories import Generators, Trajectories, blank

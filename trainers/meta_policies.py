@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from trainers.distributions import Categorical, Distribution, Gaussian
 from trainers.fast_weights import FastWeights
 from trainers.learners import Perceptron
-from trainers.spaces import ActionSpec, BoxSpec, DiscreteSpec, other_space
+from trainers.spaces import ActionSpec, BoxSpec, DiscreteSpec
 from trainers.trainer import TrainingError
 
 LOG_STD = "log_std"
@@ -28,27 +27,6 @@ def check_observation(env: str, observation: BoxSpec) -> None:
         f"env = {env}: its observation, {observation.dtype} of shape {observation.shape}, is {kind}; "
         "maml-ppo takes vectors of about unit size, so let the environment observe some features, as float32"
     )
-
-
-class HasSpaces(Protocol):
-    """A policy or a family of environments."""
-
-    observation: BoxSpec
-    action: ActionSpec
-
-
-def spaces_of(stands: HasSpaces) -> dict[str, Any]:
-    """The spaces between which it stands, as JSON values."""
-    return {"observation": stands.observation.to_json(), "action": stands.action.to_json()}
-
-
-def check_spaces(env: str, own: HasSpaces, trained: Mapping[str, Any]) -> None:
-    """Raises :class:`TrainingError`, naming both, where ``trained``, :func:`spaces_of` a run, are others."""
-    if difference := other_space(spaces_of(own), trained, "the run's"):
-        raise TrainingError(
-            f"env = {env}: {difference}; the environment has changed since the run began, and its policy "
-            "fits only what it was trained in"
-        )
 
 
 class MetaPolicy:

@@ -51,11 +51,6 @@ class Perceptrons:
         self._hidden: list[Array | None] = []
         self._gradients: list[Tensor] = []
 
-    @property
-    def outputs(self) -> Tensor:
-        """What the latest :meth:`forward` gave."""
-        return self._outputs[-1]
-
     def forward(self, inputs: Tensor) -> Tensor:
         """The outputs [N, B, widest] for ``inputs`` [B, in]; good until the next call."""
         if inputs.shape[0] != self._rows:

@@ -159,6 +159,11 @@ class Policy(nn.Module):
         self._stack()
         return self
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        # Copied or unpickled, parameters are no views of one tensor.
+        self._stack()
+
     def _stack(self) -> None:
         on_cpu = all(parameter.is_cpu for parameter in self.parameters())
         self.perceptrons = Perceptrons(self.actor, self.critic) if self._stackable and on_cpu else None

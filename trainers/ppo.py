@@ -45,6 +45,7 @@ from trainers.ppo_gradients import gradients_by_hand
 from trainers.randomness import restore_torch, seed_for, torch_generator, torch_state
 from trainers.rollout import EPISODES_REPORTED, Collector, Rollout
 from trainers.settings import LinearSchedule, LiveSettings
+from trainers.spaces import check_spaces, spaces_of
 from trainers.surrogate import clipped_surrogate
 from trainers.trainer import Iteration, Progress, State
 
@@ -214,7 +215,8 @@ class PPO:
         generator, rows = self.generators["minibatches"], len(batch.weights)
         order = torch.cat([torch.randperm(rows, generator=generator) for _ in range(h.epochs)])
         order = order.to(self.device)
-        # All epochs at once, but for observations: images need no more memory than a minibatch's.
+        # All epochs at once, which takes `epochs` times the memory of the rollout's rows, but for
+        # observations: of images that would be too much, so they are gathered minibatch by minibatch.
         actions, numbers = batch.actions.index_select(0, order), torch.stack(batch[2:]).index_select(1, order)
         columns = (order, actions, *numbers)
         shuffled = weighed(Minibatch(*(c.unflatten(0, (-1, h.minibatch_size)) for c in columns)), h)
@@ -292,15 +294,16 @@ class PPO:
             "solved_said": self._solved_said,
             "settings": self.settings.state(),
             "generators": {purpose: torch_state(generator) for purpose, generator in self.generators.items()},
-            "spaces": {
-                "observation": self.policy.observation.to_json(),
-                "action": self.policy.action.to_json(),
-            },
+            "spaces": spaces_of(self.policy),
         }
         return State(weights, tensors, numbers)
 
     def restore(self, state: State) -> str | None:
-        """Go on from ``state``; why the environments may not go on exactly, or ``None``."""
+        """Go on from ``state``; why the environments may not go on exactly, or ``None``.
+
+        Raises :class:`TrainingError` where they have other spaces by now.
+        """
+        check_spaces(self.setup.env, self.policy, state.numbers["spaces"])
         weights = {name: torch.tensor(array) for name, array in state.weights.items()}
         prefix = "reward_normalizer."
         if self.reward_normalizer is not None:

@@ -83,7 +83,7 @@ def _loss(log_probs: Array, entropy: Array, values: Array, batch: Minibatch, h: 
         -np.minimum(gained, limited).sum(),
         0.5 * shares.dot(squares),
         shares.dot(entropy),
-        shares.dot(excess - log_ratio),
+        np.maximum(shares.dot(excess - log_ratio), 0),  # negative by rounding only; NaN stays NaN
         shares.dot(np.abs(excess) > h.clip_epsilon),
         (ratio * counted).max(),
     )

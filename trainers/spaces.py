@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from trainers.declarations import format_value
+from trainers.trainer import TrainingError
 
 SMALLEST_IMAGE_SIDE = 8
 
@@ -130,6 +131,27 @@ def other_space(own: Mapping[str, Any], theirs: Mapping[str, Any], whose: str) -
             thing = f"{name} space" if isinstance(own[name], dict) else name
             return f"its {thing} {_in_words(own[name])} is not {whose}, {_in_words(theirs[name])}"
     return None
+
+
+class HasSpaces(Protocol):
+    """A policy or a family of environments."""
+
+    observation: BoxSpec
+    action: ActionSpec
+
+
+def spaces_of(stands: HasSpaces) -> dict[str, Any]:
+    """The spaces between which it stands, as JSON values."""
+    return {"observation": stands.observation.to_json(), "action": stands.action.to_json()}
+
+
+def check_spaces(env: str, own: HasSpaces, trained: Mapping[str, Any]) -> None:
+    """Raises :class:`TrainingError`, naming both, where ``trained``, :func:`spaces_of` a run, are others."""
+    if difference := other_space(spaces_of(own), trained, "the run's"):
+        raise TrainingError(
+            f"env = {env}: {difference}; the environment has changed since the run began, and its policy "
+            "fits only what it was trained in"
+        )
 
 
 def _in_words(space: Any) -> str:

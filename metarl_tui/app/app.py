@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -182,7 +183,7 @@ class MetarlApp(App[None]):
         from metarl_tui.worker.fork import make_fork
 
         folder.check_trusted()
-        made = (await asyncio.to_thread(make_fork, folder, self.runs_dir, at)).folder
+        made = await _made_or_removed(lambda: make_fork(folder, self.runs_dir, at).folder)
         try:
             self.restart(made)
         except RunError:
@@ -325,3 +326,26 @@ def _start(folder: RunFolder) -> Starting:
     from metarl_tui.launch import start
 
     return start(folder)
+
+
+async def _made_or_removed(make: Callable[[], RunFolder]) -> RunFolder:
+    """What ``make`` makes in a thread; its folder is removed where nobody waits for it any more."""
+    made: list[RunFolder] = []
+    is_left = threading.Event()
+
+    def remove() -> None:
+        for folder in made:
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+    def work() -> RunFolder:
+        made.append(make())
+        if is_left.is_set():
+            remove()
+        return made[0]
+
+    try:
+        return await asyncio.to_thread(work)
+    except asyncio.CancelledError:
+        is_left.set()  # whichever of the two comes second finds the folder
+        remove()
+        raise

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from metarl_tui.runs import summary as summaries
 from metarl_tui.runs.files import shown
-from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.runs.folder import CONFIG_FILE, RunError, RunFolder
 from metarl_tui.runs.liveness import Observer
 from metarl_tui.runs.parents import parent_in_short
 from metarl_tui.runs.states import ENDED
@@ -41,18 +42,30 @@ class Entry:
 
     @property
     def over(self) -> bool:
-        """Whether nothing about it will change by itself."""
+        """Whether nothing about it will change unless its files are written again."""
         return bool(self.problem) or self.state in ENDED
 
 
 @dataclass
 class Catalogue:
-    """Reads entries and remembers, for runs that are not over, how they were last seen to live."""
+    """Reads entries and remembers of each run when it was written, and how it was last seen to live."""
 
     observers: dict[RunFolder, Observer] = field(default_factory=dict)
+    """Those of runs that are not over."""
+    written: dict[RunFolder, tuple[int, int]] = field(default_factory=dict)
+
+    def changed(self, runs: Iterable[RunFolder]) -> list[RunFolder]:
+        """Those of ``runs`` that were configured or started anew since they were read."""
+        return [run for run in runs if _written(run) != self.written.get(run)]
+
+    def forget(self, folder: RunFolder) -> None:
+        """Remember nothing of a run that is gone."""
+        self.observers.pop(folder, None)
+        self.written.pop(folder, None)
 
     def read(self, folder: RunFolder) -> Entry:
         """The entry of one run. Never raises."""
+        self.written[folder] = _written(folder)
         try:
             config = folder.config
         except RunError as error:
@@ -83,6 +96,18 @@ class Catalogue:
             seed=config.setup.get("seed"),
             parent=parent_in_short(config.parent),
         )
+
+
+def _written(folder: RunFolder) -> tuple[int, int]:
+    """When configuration and worker were written, in nanoseconds; 0 where they can't be looked at."""
+    return _modified(folder.path / CONFIG_FILE), _modified(folder.worker)
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _restarted(folder: RunFolder) -> bool:

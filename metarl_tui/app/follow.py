@@ -17,7 +17,7 @@ from typing import Any
 
 from metarl_tui.app.moment import Moment
 from metarl_tui.playhead import Playhead
-from metarl_tui.runs.blocks import JournalBlocks
+from metarl_tui.runs.blocks import JournalBlocks, is_big
 from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import JournalReader, Record
@@ -69,22 +69,26 @@ class Follower:
         self._next_look = 0.0
         self._missing = 0
         self._total: int | None = None
-        self._reading = TapeReading(config, self._reader, blocks) if blocks else None
+        big = blocks is not None or is_big(folder.journal)
+        self._reading = TapeReading(config, self._reader, blocks) if big else None
         self._tail = JournalReader(folder.journal)
         self._tail_shown = False
-        if blocks:
-            self._tail.seek_tail(SLICE_BYTES)
         self.tape = self._blank()
         self._shown = self._known()
 
     def _blank(self) -> Tape:
         """A tape that knows only its end does not know which values are in force."""
-        return Tape() if self._reading else blank_tape(self.config)
+        return Tape() if self.end_first else blank_tape(self.config)
+
+    @property
+    def end_first(self) -> bool:
+        """Whether the tape is the end of a big journal, while all of it is read."""
+        return self._reading is not None
 
     @property
     def at_end(self) -> bool:
         """Whether the tape reaches to the newest iteration."""
-        return self.complete or (self._reading is not None and self.tape.last > 0)
+        return self.complete or (self.end_first and self.tape.last > 0)
 
     @property
     def damaged(self) -> int:
@@ -107,6 +111,8 @@ class Follower:
         journaled = last_journaled(self.folder) if at_once or time.monotonic() >= self._next_look else 0
         reading = self._reading
         reader = self._tail if reading else self._reader
+        if reading and not self._tail_shown:
+            self._tail.seek_tail(SLICE_BYTES)
         records, whole = reader.read(SLICE_BYTES), None
         if reading and self._tail_shown and reading.advance(_TURN_SECONDS):
             self._reading, whole = None, reading.tape
@@ -152,10 +158,15 @@ class Follower:
         return self.standing.state if self.standing else "starting"
 
     @property
-    def steerable(self) -> bool:
-        """Whether a worker is there that takes requests, and it is known which values are in force."""
+    def controllable(self) -> bool:
+        """Whether a worker is there that takes requests."""
         alive = self.standing is not None and self.standing.alive
-        return alive and self.complete and self.state not in (*OVER, "starting")
+        return alive and self.state not in (*OVER, "starting")
+
+    @property
+    def steerable(self) -> bool:
+        """Whether it takes requests, and it is known which values are in force."""
+        return self.controllable and self.complete
 
     @property
     def over(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate
@@ -69,10 +70,11 @@ class CroppedUpdate(CompositorUpdate):
 
 
 def _cropped(strip: Strip, left: int, right: int) -> Strip:
-    """``strip.crop``; where every character takes one cell, as in a chart, without measuring the text."""
+    """``strip.crop``; where every character takes one cell, as in a chart, by their places in the text."""
     if left == 0 and right == strip.cell_length:
         return strip
-    if sum(len(segment.text) for segment in strip) != strip.cell_length:
+    whole = strip.text
+    if len(whole) != strip.cell_length or any(cell_len(character) != 1 for character in set(whole)):
         return strip.crop(left, right)
     segments, position = [], 0
     for text, style, control in strip:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,11 @@ from typing import Any
 from metarl_tui.commands.common import command_line, say
 from metarl_tui.commands.resume import wait_until_left
 from metarl_tui.commands.starting import Where, begin, begin_new, create
-from metarl_tui.runs.files import make_folder, reason, shown
+from metarl_tui.runs.files import make_folders, reason, shown
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunBusy, RunConfig, RunError, RunFolder
 from metarl_tui.runs.liveness import Standing, observe
-from metarl_tui.runs.lock import take
+from metarl_tui.runs.lock import Lock, take
 from metarl_tui.runs.options import RunOptions
 from metarl_tui.runs.states import OVER
 from trainers.declarations import InvalidValue, as_json, make_settings
@@ -35,10 +33,11 @@ def go_on_or_begin(config: RunConfig, where: Where) -> int:
     """
     found = newest_like(where.runs_dir, config)
     if found is None:
+        turn = beginning(where.runs_dir)  # before signals are held: it may be waited for
 
         def make() -> RunFolder | None:
             nonlocal found
-            with beginning(where.runs_dir):
+            with turn:
                 found = newest_like(where.runs_dir, config)
                 return None if found else create(where.runs_dir, config)
 
@@ -55,7 +54,7 @@ def go_on_or_begin(config: RunConfig, where: Where) -> int:
         raise RunBusy(
             f"run {found.short_id} of this configuration is {standing.state} already; {how} shows it"
         )
-    found.check_private()
+    found.check_before_training()
     return begin(found, where, is_new=False)
 
 
@@ -71,27 +70,23 @@ def standing_of(found: RunFolder) -> Standing:
     return replace(standing, alive=standing.alive or standing.state == "starting")
 
 
-@contextmanager
-def beginning(runs_dir: Path) -> Iterator[None]:
-    """Held from the look whether a run is there until it is made: of two that look, one makes it.
+def beginning(runs_dir: Path) -> Lock:
+    """A lock to hold from the look whether a run is there until it is made: of two that look, one makes it.
 
     Raises :class:`RunError` where the folder can't be written, or another holds this for long.
     """
     try:
-        make_folder(runs_dir)
+        make_folders(runs_dir)
     except OSError as error:
         raise RunError(f"runs folder {shown(runs_dir)}: {reason(error)}") from error
     end = time.monotonic() + _LONGEST_BEGINNING
     while True:
         try:
-            lock = take(runs_dir / _BEGINNING, lambda: f"another process is making runs in {shown(runs_dir)}")
-            break
+            return take(runs_dir / _BEGINNING, lambda: f"another process is making runs in {shown(runs_dir)}")
         except RunBusy:
             if time.monotonic() > end:
                 raise
             time.sleep(0.02)
-    with lock:
-        yield
 
 
 def newest_like(runs_dir: Path, config: RunConfig) -> RunFolder | None:

@@ -33,6 +33,8 @@ from trainers.hyperparameters import TRAINERS
 REFUSED = 1
 PATIENCE = 1.0
 """Seconds after which a person is told what is waited for."""
+WELL = ("finished", "stopped")
+"""How a run ends that nothing went wrong with."""
 _DOING = {"set": "changing", "pause": "pausing", "resume": "resuming", "save": "saving", "stop": "stopping"}
 _DONE = {"pause": "paused", "resume": "resumed", "save": "saved", "stop": "stopped"}
 
@@ -132,7 +134,10 @@ def ask(
     Raises :class:`RunError` where the request can't be sent.
     """
     asking = Asking(folder, action, changes or {}, rebase)
-    if why := asking.send(observe(folder)):
+    standing = observe(folder)
+    if no_wait and (why := _why_too_early(folder, action, standing)):
+        return refuse(why)
+    if why := asking.send(standing):
         return refuse(why)
     if no_wait:
         say("queued")
@@ -168,10 +173,16 @@ def ask_each(
         return refuse(f"no run of {members[0].config.group} trains")
     for folder in sorted(members, key=lambda folder: standings[folder].why != WAITS):
         standing = standings[folder]
-        if standing.state in OVER or (action == "resume" and standing.state == "running"):
-            lines[folder] = True, f"{standing.state} already"
+        if standing.state in OVER:
+            why = f": {standing.why}" if standing.why and standing.state not in WELL else ""
+            lines[folder] = standing.state in WELL or action == "stop", f"{standing.state} already{why}"
+        elif action == "resume" and standing.state == "running":
+            how = f"; {command_line('set', folder.short_id, *_words(changes))} changes it" if changes else ""
+            lines[folder] = not changes, f"running already{how}"
         elif standing.why == WAITS and action != "stop":
             lines[folder] = False, f"{WAITS}; before that it can only be stopped"
+        elif no_wait and (why := _why_too_early(folder, action, standing)):
+            lines[folder] = False, why
         else:
             asking = Asking(folder, action, changes or {}, rebase, f"{label(folder)}  ")
             try:
@@ -191,6 +202,19 @@ def ask_each(
         say(f"{label(folder)}  {text if is_done else f'rejected: {text}'}", err=not is_done)
         code = code if is_done else REFUSED
     return code
+
+
+def _why_too_early(folder: RunFolder, action: Action, standing: Standing) -> str:
+    """Why what is queued now, and not asked again, would be rejected with nobody to see it; else empty.
+
+    A fork on its way to where it leaves its parent takes what is queued when it has arrived.
+    """
+    if standing.why == WAITS:
+        return "" if action == "stop" else f"{WAITS}; before that it can only be stopped"
+    if standing.state != "starting" or standing.why:
+        return ""
+    again = "without --no-wait it is asked again"
+    return f"run {folder.short_id} is starting, and rejects what came before; {again}"
 
 
 def _outcome_in_group(asking: Asking) -> tuple[bool, str]:
@@ -228,12 +252,15 @@ def _how_long(folder: RunFolder) -> str:
     return f", about {max(round(left), 1)} s" if beat.median_iteration else ""
 
 
+def _words(changes: Mapping[str, Value] | None) -> list[str]:
+    return [f"{name}={format_value(value)}" for name, value in (changes or {}).items()]
+
+
 def _why_over(folder: RunFolder, standing: Standing, changes: Mapping[str, Value]) -> str:
     why = f" ({standing.why})" if standing.why else ""
     if standing.state == "unknown":
         return f"nobody answers: run {folder.short_id} is unknown{why}; the request was withdrawn"
-    words = [f"{name}={format_value(value)}" for name, value in changes.items()]
-    restart = command_line("resume", folder.short_id, *words)
+    restart = command_line("resume", folder.short_id, *_words(changes))
     return f"run {folder.short_id} is {standing.state}{why}; {restart} goes on with it"
 
 

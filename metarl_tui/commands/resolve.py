@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def check_name(name: str) -> str:
         raise InvalidValue(
             "name", clean(name, 60), f"must be printable text on one line, at most {LONGEST_NAME} characters"
         )
+    if os.sep in name:
+        raise InvalidValue("name", name, f"must be without {os.sep}, which stands for a path; choose another")
     if name == RESERVED_NAME:
         raise InvalidValue("name", name, "is reserved for the newest run; choose another")
     return name

@@ -91,7 +91,7 @@ def resume(
     if standing.state == "finished":
         check_more_to_do(folder, standing, values)
     wait_until_left(folder)
-    folder.check_private()
+    folder.check_before_training()
     settle_trust(folder, trust)
     sent = in_json(values)
     try:

@@ -69,9 +69,10 @@ def train_group(config: RunConfig, seeds: list[int], where: Where, *, resume: bo
     if where.json and where.no_ui:
         raise CommandError("--json is for one run; the runs of --seeds each have their journal")
     group = _Group()
+    turn = beginning(where.runs_dir)  # before signals are held: it may be waited for
     with signals_held() as let_signals_end:
         try:
-            with beginning(where.runs_dir):
+            with turn:
                 name = _group_name(config, where.runs_dir, resume)
                 group.gather(replace(config, group=name), seeds, where.runs_dir, resume)
             let_signals_end()
@@ -133,7 +134,7 @@ def _group_name(config: RunConfig, runs_dir: Path, resume: bool) -> str:
         name = f"{config.trainer}-{subject[:24]}-{secrets.token_hex(2)}"
     if len(name) > LONGEST_NAME - 30:
         raise InvalidValue("name", name, f"with --seeds at most {LONGEST_NAME - 30} characters")
-    if any(name in (run.title, run.id) for run in list_runs(runs_dir)):
+    if any(name in (run.title, run.id, run.short_id) for run in list_runs(runs_dir)):
         raise InvalidValue("name", name, "a run has this name, and would hide the group; choose another")
     if not resume and find_group(runs_dir, name):
         again = "--resume auto goes on with it"

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.journal import JournalReader, Record
 from metarl_tui.survival import why_it_ends
 from metarl_tui.text import clean
+from metarl_tui.worker.interruption import ending_signals
 from trainers.declarations import InvalidValue
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 Launched = TypeVar("Launched", bound="Launch")
 
 COULD_NOT_START = 2
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _END_SECONDS = 0.5
 _TRAINED = ("running", "paused", "stopped")
 """States that a run has once it trains, a fork once it has come to where it leaves its parent."""
@@ -36,6 +36,10 @@ _TRAINED = ("running", "paused", "stopped")
 
 class Rejected(RunError):
     """The worker refused a value that came with the order to start."""
+
+
+class _TrainsOn(SystemExit):
+    """This program ends, by a signal or as nobody reads it any more, and the worker goes on."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ def begin_new(make: Callable[[], RunFolder | None], where: Where) -> int | None:
         try:
             let_signals_end()
             return begin(folder, where)
+        except _TrainsOn:
+            raise
         except BaseException:
             if not folder.launched.exists():  # else it is for those who have started a worker to say
                 remove_untrained(folder)
@@ -107,16 +113,27 @@ def begin(folder: RunFolder, where: Where, *, is_new: bool = True) -> int:
         return in_foreground(folder, is_new=is_new, json=where.json)
     if not where.detach:
         return _on_screen(folder, where, is_new)
-    in_background(folder, is_new=is_new)
-    if where.json:
-        path = str(folder.path.resolve())
-        sys.stdout.write(orjson.dumps({"id": folder.id, "path": path}).decode() + "\n")
-    else:
-        say(folder.id)
-    hint(f"{command_line('open', folder.short_id)} shows it, {command_line('stop', folder.short_id)} ends it")
+    is_named = False
+
+    def name_it() -> None:
+        nonlocal is_named
+        if not is_named:
+            is_named = True
+            page = {"id": folder.id, "path": str(folder.path.resolve())}
+            sys.stdout.write((orjson.dumps(page).decode() if where.json else folder.id) + "\n")
+            sys.stdout.flush()  # whoever reads it may outlive this program
+
+    in_background(folder, is_new=is_new, on_its_way=name_it)
+    name_it()
+    hint(_how_to_come_back(folder))
     if ends := why_it_ends(folder):
         say(f"but {ends}", err=True)
     return 0
+
+
+def _how_to_come_back(folder: RunFolder) -> str:
+    short = folder.short_id
+    return f"{command_line('open', short)} shows it, {command_line('stop', short)} ends it"
 
 
 def _on_screen(folder: RunFolder, where: Where, is_new: bool) -> int:
@@ -150,7 +167,7 @@ def in_foreground(
         if code == COULD_NOT_START:
             records = reader.read()
             statuses = [record for record in records if record["kind"] == "status"]
-            raise _told_apart(why_not_started(statuses[-1]), records)
+            raise _told_apart(why_not_started(statuses[-1] if statuses else {}), records)
     except BaseException:
         if is_new:
             remove_untrained(folder)
@@ -159,20 +176,31 @@ def in_foreground(
 
 
 def in_background(
-    folder: RunFolder, *, is_new: bool, changes: Mapping[str, Any] | None = None, rebase: bool = False
+    folder: RunFolder,
+    *,
+    is_new: bool,
+    changes: Mapping[str, Any] | None = None,
+    rebase: bool = False,
+    on_its_way: Callable[[], None] | None = None,
 ) -> Launch:
     """Start a worker and wait until it trains.
 
     Raises :class:`RunError` where it could not start. A signal meanwhile ends the worker and the program,
     by :class:`SystemExit` with 128 + its number. In both cases the folder of a run ``is_new`` is removed.
+    A fork that has begun to train forward is left alone by a signal: ``on_its_way`` is then called.
     """
     reader = JournalReader(folder.journal)
     reader.seek_end()
     try:
         return until_started(
             lambda: start(folder, changes=changes, rebase=rebase),
-            lambda launch: launch.end(timeout=_END_SECONDS),
+            lambda launch: _end(launch, is_new),
+            on_its_way,
         )
+    except _TrainsOn:
+        with suppress(OSError):  # the terminal may be what has gone
+            say(f"{folder.short_id} trains on; {_how_to_come_back(folder)}", err=True)
+        raise
     except BaseException as error:
         told_apart = _told_apart(str(error), reader.read()) if isinstance(error, RunError) else None
         if is_new:
@@ -182,18 +210,33 @@ def in_background(
         raise
 
 
-def until_started(begin: Callable[[], Launched], end: Callable[[Launched], None]) -> Launched:
+def _end(launch: Launch, is_new: bool) -> None:
+    if is_new:
+        launch.end(timeout=_END_SECONDS)
+    else:
+        launch.terminate()  # it says in the journal how it ended
+        launch.end()
+
+
+def until_started(
+    begin: Callable[[], Launched],
+    end: Callable[[Launched], None],
+    on_its_way: Callable[[], None] | None = None,
+) -> Launched:
     """Start a process with ``begin`` and wait until it trains; ``end`` ends it where that fails.
 
     Also where a signal comes meanwhile: nobody has learned that it runs, so nobody could stop it. The signal
-    then ends the program, by :class:`SystemExit` with 128 + its number. Raises :class:`RunError`.
+    then ends the program, by :class:`SystemExit` with 128 + its number. Of a fork that has begun to train
+    forward ``on_its_way`` tells, and a signal leaves it alone. Raises :class:`RunError`.
     """
     with signals_held() as let_signals_end:
         launch = begin()
         try:
             let_signals_end()
-            launch.wait()
-        except BaseException:
+            launch.wait(on_its_way=on_its_way)
+        except BaseException as error:
+            if not isinstance(error, RunError) and launch.goes_forward:
+                raise _TrainsOn(getattr(error, "code", 1)) from error
             end(launch)
             raise
     return launch
@@ -253,9 +296,7 @@ def signals_held() -> Iterator[Callable[[], None]]:
         if came:
             received(came[0])
 
-    # nohup has SIGHUP ignored, and a shell without job control SIGINT: so it stays.
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, received) for number in heeded}
+    before = {number: signal.signal(number, received) for number in ending_signals()}
     try:
         yield let_signals_end
     finally:

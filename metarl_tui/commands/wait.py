@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from metarl_tui.commands.common import run_argument, runs_dir_option, say
-from metarl_tui.commands.control import label
+from metarl_tui.commands.control import WELL, label
 from metarl_tui.runs.groups import find_runs
 from metarl_tui.runs.liveness import Observer
 
 _POLL_SECONDS = 0.2
-_WELL = ("finished", "stopped")
 
 
 @click.command()
@@ -36,7 +35,7 @@ def wait(reference: str, runs_dir: Path) -> int:
             which = f"{label(observer.folder)}  " if is_group else ""
             why = f": {standing.why}" if standing.why else ""
             say(f"{which}{standing.state} at iteration {standing.iteration}{why}")
-            code = code if standing.state in _WELL else 1
+            code = code if standing.state in WELL else 1
         if not observers:
             return code
         time.sleep(_POLL_SECONDS)

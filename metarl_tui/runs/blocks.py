@@ -8,6 +8,7 @@ decides nothing: of a piece that is not plainly good it tells only where it lies
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import subprocess
@@ -48,7 +49,7 @@ _SIZES = struct.Struct("<II")  # of a block's head, which is JSON, and of its nu
 
 
 @dataclass(frozen=True)
-class Rows:
+class MetricsRows:
     """Metrics rows with the same ``keys``."""
 
     keys: tuple[str, ...]
@@ -71,7 +72,7 @@ class Block:
     seqs: tuple[int, int] | None = None
     ending: bytes = b""
     iterations: tuple[int, int] | None = None
-    rows: tuple[Rows, ...] = ()
+    rows: tuple[MetricsRows, ...] = ()
     events: tuple[Record, ...] = ()
     """All other records, as a reader hands them out."""
 
@@ -90,9 +91,17 @@ def blocks_if_big(path: Path) -> JournalBlocks | None:
     if path in _begun:
         return _begun.pop(path)
     try:
-        return JournalBlocks(path) if path.stat().st_size >= BIG else None
+        return JournalBlocks(path) if is_big(path) else None
     except OSError:
         return None
+
+
+def is_big(path: Path) -> bool:
+    """Whether the journal at ``path`` takes so long to read that its end is to be seen meanwhile."""
+    try:
+        return path.stat().st_size >= BIG
+    except OSError:
+        return False
 
 
 class JournalBlocks:
@@ -146,9 +155,11 @@ class JournalBlocks:
 def _start(journal: int, index: int, count: int, size: int) -> subprocess.Popen[bytes]:
     """A process that dies with this one: by the hangup of its terminal, or because nobody reads its pipe."""
     command = [sys.executable, "-P", "-m", "metarl_tui.runs.blocks", str(index), str(count), str(size)]
-    return subprocess.Popen(
-        command, stdin=journal, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pipesize=_PIPE_BYTES
-    )
+    process = subprocess.Popen(command, stdin=journal, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if sys.platform == "linux" and process.stdout is not None:
+        with suppress(OSError):  # a system may refuse more room; the process then waits more often
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
 
 
 def _main(index: int, count: int, size: int) -> None:
@@ -218,13 +229,15 @@ def _block(data: bytes, start: int) -> Block:
         if not heads_fit(seqs, iterations, times) or rows != sorted(set(rows)):
             return unread
         found = [
-            Rows(names, memoryview(array("i", own)), memoryview(array("d", numbers(values))))
+            MetricsRows(names, memoryview(array("i", own)), memoryview(array("d", numbers(values))))
             for names, (own, values) in groups.items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return unread
     first, last = seqs[0], seqs[-1]
-    if seqs != list(range(first, last + 1)) or (rows and rows[-1] > LARGEST_ITERATION):
+    if last - first + 1 != len(seqs) or seqs != list(range(first, last + 1)):
+        return unread
+    if rows and rows[-1] > LARGEST_ITERATION:
         return unread
     between = (rows[0], rows[-1]) if rows else None
     return Block(start, unread.end, (first, last), data[-WITNESS:], between, tuple(found), tuple(events))
@@ -268,7 +281,7 @@ def unpack(packed: bytes, head: int) -> Block:
         numbers = numbers[8 * width * count :]
     rows = []
     for (keys, count), floats in zip(told["rows"], values, strict=True):
-        rows.append(Rows(tuple(keys), numbers[: 4 * count], floats))
+        rows.append(MetricsRows(tuple(keys), numbers[: 4 * count], floats))
         numbers = numbers[4 * count :]
     start, end = told["span"]
     return Block(

@@ -18,6 +18,7 @@ __all__ = [
     "RunError",
     "is_own_folder",
     "make_folder",
+    "make_folders",
     "open_existing",
     "open_private",
     "read_bounded",
@@ -96,19 +97,27 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise
 
 
-def make_folder(path: Path) -> None:
-    """Make a private folder, and those above it that are missing. Raises :class:`OSError`.
-
-    A link in the folder's place counts as an error: what is written into a run stays inside it.
-    """
+def make_folders(path: Path) -> None:
+    """Make a private folder, and those above it that are missing; raises as :func:`make_folder` does."""
     if not path.parent.exists():
-        make_folder(path.parent)
+        make_folders(path.parent)
+    make_folder(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a private folder in one that is there. Raises :class:`OSError`.
+
+    A link in the folder's place counts as an error: what is written into a run stays inside it. So does a
+    folder above it that is gone: a run that was removed does not come back in part.
+    """
     try:
         path.mkdir(PRIVATE_FOLDER)
         path.chmod(PRIVATE_FOLDER)  # the umask may have taken bits away
     except FileExistsError:
         if not is_own_folder(path):
             raise NotADirectoryError(20, "Not a folder of its own", str(path)) from None
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "the folder that it is in was removed", str(path)) from None
 
 
 def is_own_folder(path: Path) -> bool:

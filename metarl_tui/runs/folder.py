@@ -21,6 +21,7 @@ import metarl_tui
 from metarl_tui.runs.files import (
     RunError,
     make_folder,
+    make_folders,
     read_bounded,
     reason,
     shown,
@@ -267,7 +268,7 @@ class RunFolder:
         """Make the folder of a new run. Raises :class:`RunError` where it can't be written."""
         path = None
         try:
-            make_folder(runs_dir)
+            make_folders(runs_dir)
             path = runs_dir / _new_id(runs_dir, config)
             path.mkdir(0o700)
             path.chmod(0o700)  # the umask may have taken bits away
@@ -309,9 +310,13 @@ class RunFolder:
         return in_words(self.config.setup, self.config.parent, self.config.working_folder)
 
     def check_private(self) -> None:
-        """Raises :class:`RunError`, with what mends it, when others may write to it, or it elsewhere."""
+        """Raises :class:`RunError`, with what mends it, when others may write to it."""
         parts = (self.path / CONFIG_FILE, self.requests, self.journal, self.checkpoints)
         check_private(self.path, parts)
+
+    def check_before_training(self) -> None:
+        """As :meth:`check_private`, and :class:`RunError` where a worker would write into files elsewhere."""
+        self.check_private()
         check_own_files(self.path, (self.journal, self.heartbeat, self.log))
 
 

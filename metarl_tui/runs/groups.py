@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from metarl_tui.runs.find import LATEST, by_path, find_run, list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean
+
+_DAY = re.compile(r"\d{8}-\d")
 
 
 def find_group(runs_dir: Path, name: str) -> list[RunFolder]:
@@ -26,12 +29,15 @@ def _of_group(runs: Iterable[RunFolder], name: str) -> list[RunFolder]:
 def find_runs(runs_dir: Path, reference: str) -> tuple[list[RunFolder], bool]:
     """The run that ``reference`` means, or the runs of the group of that name, and whether it is a group.
 
-    A path, an id and the last part of one go before a group's name, and that before the beginning of an id.
-    Raises :class:`RunError` as :func:`find_run` does, and where a run and a group have the same name.
+    A path, an id and the last part of one go before a group's name, as does the beginning of an id that has
+    all of its day; any other beginning comes after it. Raises :class:`RunError` as :func:`find_run` does, and
+    where a run and a group have the same name.
     """
     name = reference.strip()
     runs = [] if name == LATEST or by_path(name) else list_runs(runs_dir)
     is_id = any(name in (run.id, run.short_id) for run in runs)
+    if not is_id and _DAY.match(name):  # no configuration is read for what names itself an id
+        is_id = any(run.id.startswith(name) for run in runs)
     members = [] if is_id else _of_group(runs, name)
     if not members:
         return [find_run(runs_dir, reference)], False

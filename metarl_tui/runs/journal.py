@@ -26,7 +26,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from metarl_tui.runs.files import open_private, read_exactly, write_all
-from metarl_tui.runs.journal_reader import JournalReader, after_last_newline, last_records, newest
+from metarl_tui.runs.journal_reader import (
+    CHUNK_BYTES,
+    JournalReader,
+    after_last_newline,
+    last_records,
+    newest,
+)
 from metarl_tui.runs.records import (
     LONGEST_LINE,
     Record,
@@ -41,7 +47,6 @@ from metarl_tui.runs.records import (
 
 __all__ = ["Journal", "JournalReader", "Record", "last_records", "newest", "number"]
 
-_CHUNK = 1 << 16
 _LOOK_SECONDS = 0.05  # a row of metrics may be written a thousand times a second
 
 
@@ -80,9 +85,11 @@ class Journal:
     def append(self, kind: str, iteration: int, /, **fields: Any) -> Record:
         """Append one record with a single write and return it as a reader will see it.
 
-        Raises :class:`OSError` when the disk is full or the file is gone, for rows of metrics within
-        ``_LOOK_SECONDS``; the journal then ends where it ended before, and the next append works once there
-        is space. Raises :class:`ValueError` or :class:`TypeError` for what is no record.
+        Raises :class:`OSError` when the disk is full or the file is gone; the journal then ends where it
+        ended before, and the next append works once there is space. Whether the file is gone is looked at
+        for a row of metrics only where the last look is ``_LOOK_SECONDS`` old: rows that are appended within
+        that time after it has gone are lost, and no error says so. Raises :class:`ValueError` or
+        :class:`TypeError` for what is no record.
         """
         row = kind == "metrics" and "values" in fields
         values = {"values": metric_values(fields.pop("values"))} if row else {}
@@ -169,7 +176,7 @@ def _move_aside(descriptor: int, start: int, end: int, path: Path) -> None:
         count += 1
     copy = open_private(aside, os.O_WRONLY)
     try:
-        while start < end and (part := os.pread(descriptor, min(_CHUNK, end - start), start)):
+        while start < end and (part := os.pread(descriptor, min(CHUNK_BYTES, end - start), start)):
             write_all(copy, part)
             start += len(part)
         os.fsync(copy)
@@ -195,7 +202,7 @@ def _lines_backwards(descriptor: int, end: int) -> Iterator[bytes]:
     """The complete lines before ``end``, last first; of overlong ones only an end."""
     rest = b""
     while end > 0:
-        start = max(end - _CHUNK, 0)
+        start = max(end - CHUNK_BYTES, 0)
         first, *lines = (read_exactly(descriptor, end - start, start) + rest).split(b"\n")
         yield from (line for line in reversed(lines) if line)
         rest, end = first[-LONGEST_LINE:], start

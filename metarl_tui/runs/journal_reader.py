@@ -12,7 +12,9 @@ from metarl_tui.runs.blocks import WITNESS, Block
 from metarl_tui.runs.files import open_existing, read_exactly, reason
 from metarl_tui.runs.records import LONGEST_LINE, Record, from_line, from_lines, sealed
 
-_CHUNK = 1 << 16
+CHUNK_BYTES = 1 << 16
+"""What is read at a time where a file is gone through backwards, or copied."""
+
 _HEAD = 1 << 14
 
 
@@ -100,7 +102,11 @@ class JournalReader:
         self.seek_tail(0)
 
     def seek_tail(self, size: int) -> None:
-        """Go to the first record that lies whole within the last ``size`` bytes."""
+        """Go to the first record that lies whole within the last ``size`` bytes.
+
+        Where the end is a line that is too long, go to the end of the file: the next record begins after
+        that line.
+        """
         self._start_over()
         try:
             descriptor = open_existing(self.path)
@@ -108,8 +114,10 @@ class JournalReader:
             return
         try:
             status = os.fstat(descriptor)
-            last = after_last_newline(descriptor, status.st_size)
-            start = max(last - size, 0)
+            least = max(status.st_size - LONGEST_LINE - 1, 0)
+            last = after_last_newline(descriptor, status.st_size, least)
+            self._skipping = 0 < last == least
+            start = status.st_size if self._skipping else max(last - size, 0)
             if 0 < start < last:
                 found = read_exactly(descriptor, last - start + 1, start - 1).find(b"\n")
                 start += found
@@ -224,13 +232,13 @@ def newest(path: Path, kind: str, size: int = 1 << 20) -> Record | None:
     return None
 
 
-def after_last_newline(descriptor: int, size: int) -> int:
-    """Where the complete lines within the first ``size`` bytes end."""
+def after_last_newline(descriptor: int, size: int, least: int = 0) -> int:
+    """Where the complete lines within the first ``size`` bytes end; looks no further back than ``least``."""
     position = size
-    while position > 0:
-        start = max(position - _CHUNK, 0)
+    while position > least:
+        start = max(position - CHUNK_BYTES, least)
         found = read_exactly(descriptor, position - start, start).rfind(b"\n")
         if found >= 0:
             return start + found + 1
         position = start
-    return 0
+    return least

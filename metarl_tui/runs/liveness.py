@@ -109,6 +109,11 @@ class Observer:
             return self._standing("starting", WAITS if launched.waits else "", alive=True)
         if launched is not None and alive is False and worker is None and standing.state not in ENDED:
             return self._standing("lost", NO_TURN if launched.waits else NEVER_STARTED)
+        if launched is not None and alive is None and worker is None and standing.state == "lost":
+            doing = WAITS if launched.waits else "was started"
+            return self._standing(
+                "unknown", f"no sign of life from {launched.identity.host}, where it {doing}"
+            )
         return standing
 
     def _launched(self, worker: Worker | None, status: dict[str, Any] | None) -> Worker | None:

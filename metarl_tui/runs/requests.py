@@ -93,6 +93,9 @@ def send(
     try:
         make_folder(folder.requests)
         write_atomically(folder.requests / request.file, seal(orjson.dumps(fields)), durable=False)
+    except FileNotFoundError:
+        gone = f"{shown(folder.path)}: the run's folder was removed"
+        raise RunError(f"{gone}; the request was not sent") from None
     except OSError as error:
         raise RunError(f"{shown(folder.requests)}: {reason(error)}; the request was not sent") from error
     return request

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl_tui.runs.files import (
-    make_folder,
+    make_folders,
     open_existing,
     read_bounded,
     read_exactly,
@@ -93,7 +93,7 @@ def _key_file() -> Path:
 def _made_key() -> bytes:
     path = _key_file()
     if not path.exists():
-        make_folder(path.parent)
+        make_folders(path.parent)
         whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             write_new(whole, secrets.token_bytes(_KEY_BYTES))

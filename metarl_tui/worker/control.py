@@ -106,9 +106,18 @@ class Control:
             return
         self._next_poll = now + POLL_SECONDS
         for request in pending(self.folder):
-            if request.action == "stop" and not request.changes:
+            if request.action == "stop" and not request.changes and self.may_be_steered:
                 self._answer(_asked(request.id, "stop", request.by), *self._carry_out(request))
                 discard(self.folder, request)
+
+    @property
+    def may_be_steered(self) -> bool:
+        """Whether nobody else may write to the run. Never raises."""
+        try:
+            self.folder.check_private()
+        except RunError:
+            return False
+        return True
 
     @property
     def is_due(self) -> bool:

@@ -11,7 +11,15 @@ from types import FrameType
 PATIENCE_SECONDS = 8.0
 """An iteration that takes longer than this after a signal is given up for the newest checkpoint."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that end a program; a hangup does not where it is ignored, as nohup has it.
+
+    SIGINT does also where it is ignored: a shell without job control starts all in the background so, and a
+    batch script sends it to one process on purpose.
+    """
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignores_hangup else [signal.SIGHUP])]
 
 
 class Interruption:
@@ -27,8 +35,7 @@ class Interruption:
         self._installed: list[signal.Signals] = []
 
     def install(self) -> Interruption:
-        # nohup has SIGHUP ignored, and a shell without job control SIGINT: so it stays.
-        self._installed += [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._installed += ending_signals()
         for number in self._installed:
             signal.signal(number, self._received)
         return self

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 import traceback
 from contextlib import suppress
@@ -119,7 +120,7 @@ class _Worker:
             return self._could_not_start(str(refusal), stale)
         except BaseException as error:  # an environment's module may even call sys.exit
             self._log_traceback()
-            return self._could_not_start(_in_words(error), stale)
+            return self._could_not_start(_with_place(error), stale)
         try:
             self.control.reject(stale, TOO_EARLY)
             ending = self._catch_up() or self._refuse(later) or self._loop()
@@ -127,8 +128,10 @@ class _Worker:
                 self._save("final")
         except BaseException as error:
             self._log_traceback()
-            code = FAILED if self.iteration >= forked_at(self.config) else COULD_NOT_START
-            ending = Ending("failed", _in_words(error), code, save=False)
+            if self.iteration >= forked_at(self.config):
+                ending = Ending("failed", _in_words(error), FAILED, save=False)
+            else:  # the log goes with the fork
+                ending = Ending("failed", _with_place(error), COULD_NOT_START, save=False)
         finally:
             with suppress(Exception):
                 self.trainer.close()
@@ -251,7 +254,6 @@ class _Worker:
             self.heart.message = f"training forward as the parent did: iteration {done.number} of {goal}"
             self.heart.boundary(done.number)
         self.heart.message = ""
-        self.iteration = goal
         if former(self.config) != self.config:
             state = self.trainer.state()
             self.trainer.close()
@@ -263,6 +265,7 @@ class _Worker:
             self.saver.begin_anew()
         self.record("note", goal, text=parent.outcome(goal))
         self._save("forked")
+        self.iteration = goal  # until here it can be taken back
         self._say("running", "")
         return None
 
@@ -342,7 +345,8 @@ class _Worker:
             self.control.reject(pending(self.folder), f"the run has ended: {ending.why}")
             self._say(ending.state, ending.why)
         except OSError as error:
-            print(f"error: the end of the run could not be recorded: {error}")
+            end = f"{ending.state}: {ending.why}"
+            print(f"error: the end of the run could not be recorded: {error} ({end})", file=sys.stderr)
             return ending.exit_code or FAILED
         return ending.exit_code
 
@@ -373,6 +377,8 @@ class _Worker:
         """From the heartbeat's thread: an iteration that hangs is given up when a person asks to stop."""
         if self.heart.since_boundary <= longest_iteration(self.heart.median_iteration):
             return
+        if not self.control.may_be_steered:
+            return
         for request in pending(self.folder, only_look=True):
             if request.action != "stop":
                 continue
@@ -393,3 +399,12 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, TrainingError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _with_place(error: BaseException) -> str:
+    """:func:`_in_words`, and where it was raised: for a folder that is removed with its log."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, TrainingError) or not frames:
+        return _in_words(error)
+    last = frames[-1]
+    return f"{_in_words(error)} (in {last.name}, {clean(last.filename)} line {last.lineno})"

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from fake_runs import write_run
 from live_run import LiveRun, app_on, lines, text, until
+from textual.geometry import Size
 
+from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.runs.folder import RunError, RunFolder
 
 
@@ -299,6 +301,38 @@ async def test_the_side_panel_comes_with_room(
         await until(pilot, lambda: "live  60" in text(pilot))
         assert ("steer ──" in text(pilot)) == beside
         assert ("journal ──" in text(pilot)) == beside
+
+
+async def test_a_paint_between_a_new_size_and_its_message(tmp_path: Path) -> None:
+    """Textual gives widgets their places first and tells them later."""
+    async with app_on(tmp_path, ended(tmp_path)).run_test(size=(150, 44)) as pilot:
+        await until(pilot, lambda: "clip fraction" in text(pilot))
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        grid = screen.grid
+        assert grid is not None
+        screen._compositor.reflow(screen, Size(70, 20))
+        grid.repaint()
+        assert grid._canvas.width < 112
+        assert grid._canvas.height < 20
+        await pilot.resize_terminal(70, 20)
+        await until(pilot, lambda: len(lines(pilot)) == 20 and "return" in text(pilot))
+
+
+async def test_the_chosen_chart_is_marked_while_the_charts_have_the_keys(tmp_path: Path) -> None:
+    async with app_on(tmp_path, ended(tmp_path)).run_test(size=(150, 44)) as pilot:
+        await until(pilot, lambda: "clip fraction" in text(pilot))
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        grid = screen.grid
+        assert grid is not None
+        assert not any(chart.selected for chart in grid.charts)
+        grid.focus()
+        await pilot.pause()
+        assert [chart.key for chart in grid.charts if chart.selected] == [grid.selected]
+        screen.set_focus(None)
+        await pilot.pause()
+        assert not any(chart.selected for chart in grid.charts)
 
 
 async def test_hostile_strings_are_only_text(tmp_path: Path) -> None:

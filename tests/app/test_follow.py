@@ -22,6 +22,7 @@ from metarl_tui.runs.blocks import blocks_if_big
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.records import seal
 from metarl_tui.tape import Tape
+from metarl_tui.tape_reading import TapeReading
 
 
 def rows(iterations: int, per_iteration: float, start: int = 1, before: float = 0.0) -> list[Record]:
@@ -181,8 +182,23 @@ def big_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     return folder
 
 
-def test_of_a_big_run_the_end_comes_first(big_run: RunFolder) -> None:
-    follower = Follower(big_run, big_run.config, blocks_if_big(big_run.journal))
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that were started to read a journal."""
+    processes: list[subprocess.Popen[bytes]] = []
+    start = blocks._start
+
+    def noted(*arguments: int) -> subprocess.Popen[bytes]:
+        processes.append(start(*arguments))
+        return processes[-1]
+
+    monkeypatch.setattr(blocks, "_start", noted)
+    return processes
+
+
+@pytest.mark.parametrize("helped", [True, False])
+def test_of_a_big_run_the_end_comes_first(big_run: RunFolder, helped: bool) -> None:
+    follower = Follower(big_run, big_run.config, blocks_if_big(big_run.journal) if helped else None)
     assert follower.take(follower.look())
     tape = follower.tape
     assert (follower.at_end, follower.complete, follower.steerable) == (True, False, False)
@@ -211,7 +227,7 @@ def test_a_big_run_that_goes_on_is_steered_when_all_is_known(
         assert follower.tape.last == 50
         assert follower.standing is not None
         assert follower.standing.alive
-        assert not follower.steerable
+        assert (follower.controllable, follower.steerable) == (True, False)
         live.train(20)
         while not follower.complete:
             follower.take(follower.look())
@@ -224,8 +240,30 @@ def test_a_big_run_that_goes_on_is_steered_when_all_is_known(
         live.close()
 
 
+async def test_a_run_is_paused_and_stopped_before_all_of_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BIG", 0)
+    monkeypatch.setattr(TapeReading, "advance", lambda self, seconds: False)
+    live = LiveRun(tmp_path)
+    try:
+        async with app_on(tmp_path, live.folder).run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "p pause" in lines(pilot)[-1])
+            assert "e steer" not in lines(pilot)[-1]
+            screen = pilot.app.screen
+            assert isinstance(screen, RunScreen)
+            assert screen.seen_alive
+            await pilot.press("p", "s")
+            await until(pilot, lambda: len(live.queued()) == 2)
+            assert {one.action for one in live.queued()} == {"pause", "save"}
+            await pilot.press("Q", "y")
+            await until(pilot, lambda: "stop" in {one.action for one in live.queued()})
+    finally:
+        live.close()
+
+
 async def test_a_big_run_is_replayed_from_its_start_and_left_with_nothing_running(
-    tmp_path: Path, big_run: RunFolder
+    tmp_path: Path, big_run: RunFolder, started: list[subprocess.Popen[bytes]]
 ) -> None:
     app = app_on(tmp_path, big_run, replay=True)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -235,19 +273,13 @@ async def test_a_big_run_is_replayed_from_its_start_and_left_with_nothing_runnin
         assert screen.follower is not None
         assert screen.follower.complete
         assert screen.iteration < 6000
+    assert started
+    assert all(process.returncode is not None for process in started)
 
 
 async def test_a_screen_that_is_left_ends_what_reads_for_it(
-    tmp_path: Path, big_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, big_run: RunFolder, started: list[subprocess.Popen[bytes]]
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    start = blocks._start
-
-    def noted(*arguments: int) -> subprocess.Popen[bytes]:
-        started.append(start(*arguments))
-        return started[-1]
-
-    monkeypatch.setattr(blocks, "_start", noted)
     async with app_on(tmp_path, big_run).run_test(size=(120, 40)):
         assert started
     assert all(process.returncode is not None for process in started)

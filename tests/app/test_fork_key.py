@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_runs import run_records, write_run
 from live_run import until
 
@@ -12,6 +15,7 @@ from metarl_tui.app.app import MetarlApp
 from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
+from metarl_tui.worker import fork as fork_module
 
 
 class Started:
@@ -51,6 +55,38 @@ async def test_the_key_asks_and_opens_a_fork_at_the_playhead(tmp_path: Path) -> 
         assert app.screen.folder == fork
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is screen)
+
+
+async def test_a_fork_that_is_still_made_when_the_app_is_left_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = RunFolder(write_run(tmp_path, records=run_records(60)))
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+    make = fork_module.make_fork
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        may_end.wait(10)
+        made = make(*arguments)
+        assert made.folder in list_runs(tmp_path)
+        ended.set()
+        return made
+
+    monkeypatch.setattr(fork_module, "make_fork", slow)
+    app = MetarlApp(tmp_path, run=parent, start=lambda folder: Started())
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = app.screen
+        assert isinstance(screen, RunScreen)
+        await until(pilot, lambda: screen.follower is not None and screen.follower.complete)
+        await pilot.press("f", "y")
+        await until(pilot, begun.is_set)
+    may_end.set()
+    assert await asyncio.to_thread(ended.wait, 10)
+    for _ in range(100):
+        if list_runs(tmp_path) == [parent]:
+            break
+        await asyncio.sleep(0.02)
+    assert list_runs(tmp_path) == [parent]
 
 
 class Refused:

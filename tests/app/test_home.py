@@ -10,9 +10,11 @@ import pytest
 from fake_runs import write_run
 from live_run import LiveRun, app_on, lines, text, until
 
-from metarl_tui.app.catalogue import age, sparkline
+from metarl_tui.app.catalogue import Catalogue, Entry, age, sparkline
+from metarl_tui.app.widgets.run_list import RunList
 from metarl_tui.runs import summary
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.process import write_worker
 
 
 def add_run(runs_dir: Path, short_id: str, day: int = 20, state: str = "finished", **config) -> RunFolder:
@@ -135,6 +137,75 @@ async def test_thousands_of_runs(tmp_path: Path) -> None:
         assert time.monotonic() - began < 6
         await pilot.press("end")
         await until(pilot, lambda: " 0001 " in text(pilot))
+
+
+async def test_a_run_resumed_elsewhere_comes_back_to_life(tmp_path: Path) -> None:
+    live = LiveRun(tmp_path)
+    try:
+        live.folder.worker.rename(tmp_path / "worker.json")
+        stopped = summary.Summary(state="stopped", iteration=60, total=500)
+        summary.write(live.folder, stopped)
+        for index in range(40):
+            add_run(tmp_path, f"n{index:03}", 23)
+        async with app_on(tmp_path).run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: lines(pilot)[0].strip().startswith("metarl-tui  41 runs  "))
+            table = pilot.app.query_one(RunList)
+            assert live.folder not in table.in_view
+            assert table.entries[live.folder].state == "stopped"
+            write_worker(live.folder)
+            live.heart.beat()
+            await until(pilot, lambda: table.entries[live.folder].state == "running")
+    finally:
+        live.close()
+
+
+async def test_a_run_that_is_still_being_copied_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    folder = add_run(tmp_path, "aaaa")
+    whole = (folder.path / "run.json").read_bytes()
+    (folder.path / "run.json").write_bytes(whole[:50])
+    async with app_on(tmp_path).run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "▲ unreadable" in text(pilot))
+        (folder.path / "run.json").write_bytes(whole)
+        await until(pilot, lambda: "● finished" in text(pilot))
+        assert "unreadable" not in text(pilot)
+
+
+async def test_the_chosen_run_is_read_again_when_its_screen_is_left(tmp_path: Path) -> None:
+    folder = add_run(tmp_path, "aaaa", state="stopped")
+    async with app_on(tmp_path).run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "stopped" in text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "esc back" in lines(pilot)[-1])
+        summary.write(folder, summary.Summary(state="finished", iteration=31, total=500))
+        await pilot.press("escape")
+        await until(pilot, lambda: "● finished" in text(pilot), 1.5)
+
+
+async def test_lost_runs_out_of_view_are_read_now_and_then_and_those_in_view_always(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading is slow here, so that all of them together take a while."""
+    config = orjson.dumps({"trainer": "ppo", "created": 1.0, "subject": "CartPole-v1"})
+    for index in range(60):
+        folder = tmp_path / f"2026{index:04}-000000-ppo-cartpole-{index:04}"
+        folder.mkdir()
+        (folder / "run.json").write_bytes(config)
+    times: dict[str, int] = {}
+    read = Catalogue.read
+
+    def slowly(catalogue: Catalogue, folder: RunFolder) -> Entry:
+        times[folder.short_id] = times.get(folder.short_id, 0) + 1
+        time.sleep(0.005)
+        return read(catalogue, folder)
+
+    monkeypatch.setattr(Catalogue, "read", slowly)
+    async with app_on(tmp_path).run_test(size=(100, 20)) as pilot:
+        await until(pilot, lambda: len(times) == 60)
+        table = pilot.app.query_one(RunList)
+        assert table.run is not None
+        assert not table.entries[table.run].over
+        await until(pilot, lambda: times["0059"] >= 5)
+        assert times["0000"] <= 2
 
 
 def test_sparkline_scales_and_skips_what_is_not_finite() -> None:

@@ -70,7 +70,9 @@ async def test_the_first_paint_has_the_rows() -> None:
         assert line.render_line(0).text == "other".ljust(30)
 
 
-@pytest.mark.parametrize("texts", [("abc", "defgh", "i"), ("a日", "本c", "de"), ("⠤⠤", "─", "⣿⣿⣿")])
+@pytest.mark.parametrize(
+    "texts", [("abc", "defgh", "i"), ("a日", "本c", "de"), ("⠤⠤", "─", "⣿⣿⣿"), ("日e\u0301", "xy")]
+)
 def test_cropping_is_what_textual_makes_of_it(texts: tuple[str, ...]) -> None:
     strip = Strip([Segment(text) for text in texts])
     for left in range(strip.cell_length):

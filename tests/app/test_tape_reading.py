@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 from array import array
@@ -14,8 +16,9 @@ import orjson
 import pytest
 from fake_runs import run_records, write_run
 
-from metarl_tui.runs import blocks
+from metarl_tui.runs import blocks, journal_reader
 from metarl_tui.runs.blocks import Block, JournalBlocks, blocks_if_big, pack, read_block, unpack
+from metarl_tui.runs.files import read_exactly
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.records import LONGEST_LINE, seal
@@ -86,7 +89,7 @@ def harmed(lines: list[bytes], chance: random.Random) -> list[bytes]:
     for _ in range(chance.randrange(5)):
         at = chance.randrange(len(lines) - 1)
         seq = {"seq": at + 1, "time": 1.0, "iteration": at}
-        match chance.randrange(11):
+        match chance.randrange(12):
             case 0:
                 lines[at] = lines[at][:20] + bytes([chance.randrange(256)]) + lines[at][21:]
             case 1:
@@ -113,6 +116,9 @@ def harmed(lines: list[bytes], chance: random.Random) -> list[bytes]:
                 lines[at] = seal(orjson.dumps(row))
             case 10:
                 lines[at] = seal(orjson.dumps({**seq, "time": 5, "kind": "picture", "picture": {"a": [1]}}))
+            case 11:
+                far = {**seq, "seq": chance.choice([10**8, 10**12]), "kind": "metrics", "values": {}}
+                lines[at] = seal(orjson.dumps(far))
     return lines
 
 
@@ -170,6 +176,26 @@ def test_processes_read_what_a_reader_reads(tmp_path: Path, monkeypatch: pytest.
     assert_same(read_tape(folder), read_plainly(folder)[0])
 
 
+def test_a_number_far_ahead_takes_no_memory(tmp_path: Path) -> None:
+    records = run_records(2)[:2]
+    records[1]["seq"] = 10**12
+    folder = folder_with(tmp_path, sealed_lines(records))
+    journal = os.open(folder.journal, os.O_RDONLY)
+    assert read_block(journal, 0, folder.journal.stat().st_size).seqs is None
+    os.close(journal)
+
+
+def test_processes_start_where_pipes_can_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    folder = folder_with(tmp_path, sealed_lines(run_records(3000)))
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    read = list(JournalBlocks(folder.journal))
+    assert read[-1].end == folder.journal.stat().st_size
+    assert all(block.seqs for block in read)
+
+
 def test_without_its_processes_a_journal_is_read_all_the_same(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, sealed_lines(run_records(3000)))
     helpers = JournalBlocks(folder.journal)
@@ -210,3 +236,25 @@ def test_another_journal_in_its_place_is_read_from_its_start(tmp_path: Path, sho
     assert reading.advance()
     assert_same(reading.tape, read_plainly(folder)[0])
     assert pieces.ended
+
+
+def test_an_endless_line_at_the_end_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_with(tmp_path, sealed_lines(run_records(3)))
+    with folder.journal.open("ab") as journal:
+        journal.truncate(folder.journal.stat().st_size + (64 << 20))
+    looked_at = 0
+
+    def counted(descriptor: int, size: int, offset: int = 0) -> bytes:
+        nonlocal looked_at
+        looked_at += size
+        return read_exactly(descriptor, size, offset)
+
+    monkeypatch.setattr(journal_reader, "read_exactly", counted)
+    reader = JournalReader(folder.journal)
+    reader.seek_tail(1000)
+    assert looked_at <= 2 * LONGEST_LINE
+    assert reader.read() == []
+    note = {"seq": 900, "time": 1.0, "iteration": 3, "kind": "note", "text": "after it"}
+    with folder.journal.open("ab") as journal:
+        journal.write(b"the end of it\n" + seal(orjson.dumps(note)) + b"\n")
+    assert reader.read() == [note]

@@ -31,11 +31,11 @@ from typing import Any
 
 import psutil
 from big_runs import read, write
+from growth_charts import growth_chart
 from key_to_paint import program
 from maml_ppo import made
 from throughput import operations
 
-from metarl_tui.plots import growth_chart
 from metarl_tui.text import short_number
 from metarl_tui.worker.build import versions
 from trainers.declarations import make_settings

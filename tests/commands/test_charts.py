@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import plotext
 import pytest
 
-from metarl_tui.plots import chart, growth_chart, summary_charts
+from metarl_tui.plots import chart, summary_charts
 from metarl_tui.tape import Tape
 
 
@@ -78,21 +77,3 @@ def test_plotexts_own_figure_is_left_alone() -> None:
     before = str(plotext.figure), len(list(plotext.figure._signals))
     summary_charts(tape_of([1.0, 2.0]), ["rollout/ep_rew_mean"], 80)
     assert (str(plotext.figure), len(list(plotext.figure._signals))) == before
-
-
-def test_growth_in_proportion_is_a_diagonal_on_logarithmic_axes() -> None:
-    lines = growth_chart([[(x, 3.0 * x) for x in (1, 10, 100, 1000)]], 60, 14, ["●"]).split("\n")
-    columns = [line.index("●") for line in lines if "●" in line]
-    straight = np.linspace(columns[0], columns[-1], len(columns))
-    assert columns[0] - columns[-1] > 40
-    assert np.abs(straight - columns).max() < 5  # a row is so wide
-    assert lines[-1].split() == ["1", "10", "100", "1000"]
-    assert [line.split("┤")[0].strip() for line in lines if "┤" in line] == ["1000", "100", "10"]
-
-
-def test_growth_that_hardly_grows_has_ticks_between_powers_of_ten() -> None:
-    text = growth_chart([[(1, 12.0), (4, 30.0)], [(1, 60.0), (4, 40.0)]], 50, 12, ["●", "○"])
-    assert {"20┤", "50┤"} <= {line.split()[0][:3] for line in text.split("\n") if "┤" in line}
-    assert "●" in text
-    assert "○" in text
-    assert "\x1b" not in text

@@ -155,7 +155,7 @@ class StartedLaunch:
 
     resumed_from = 1200
 
-    def wait(self) -> None:
+    def wait(self, **how: Any) -> None:
         return
 
 
@@ -166,7 +166,9 @@ class RefusedLaunch:
         self.folder, self.why, self.is_rejection = folder, why, is_rejection
         self.ended = False
 
-    def wait(self) -> None:
+    def terminate(self) -> None: ...
+
+    def wait(self, **how: Any) -> None:
         refuse_to_start(self.folder, self.why, is_rejection=self.is_rejection)
         raise StartFailed(self.why)
 

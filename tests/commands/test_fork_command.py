@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metarl_tui.launch import Launch
 from metarl_tui.runs.find import find_run, list_runs
 from metarl_tui.runs.folder import RunFolder
-from metarl_tui.runs.journal import JournalReader
+from metarl_tui.runs.journal import Journal, JournalReader
 from metarl_tui.runs.liveness import observe
 
 ROOT = Path(__file__).parent.parent.parent
@@ -160,3 +162,69 @@ def test_arguments_of_the_environment_are_added(invoke: Any, make_run: Any) -> N
     run = make_run()
     changes = parse_fork_changes(("env_arg=a=1", "env-arg=b=x", "num_envs=16"), run)
     assert changes == {"env_arg": {"a": 1, "b": "x"}, "num_envs": 16}
+
+
+@pytest.fixture
+def on_its_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Workers that say that they train a fork forward, and never arrive."""
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: RunFolder, **how: Any) -> Launch:
+        workers.append(subprocess.Popen(["sleep", "60"]))
+        reader = JournalReader(folder.journal)
+        reader.seek_end()
+        with Journal(folder.journal) as journal:
+            journal.append("status", 0, state="started", forward_to=3)
+            journal.append("status", 0, state="starting", why="training forward")
+        return Launch(folder, workers[-1], reader)
+
+    monkeypatch.setattr("metarl_tui.launch.start", start)
+    yield workers
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_fork_on_its_way_is_named_and_outlives_its_shell(
+    as_json: bool, number: int, invoke: Any, make_run: Any, runs_dir: Path,
+    on_its_way: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    parent = make_run()
+    monkeypatch.setattr("metarl_tui.launch.time.sleep", lambda seconds: os.kill(os.getpid(), number))
+    result = invoke("fork", parent.id, "--at", "0", "--detach", *(["--json"] if as_json else []))
+    assert result.exit_code == 128 + number
+    (fork,) = [run for run in list_runs(runs_dir) if run != parent]
+    assert (json.loads(result.stdout)["id"] if as_json else result.stdout.strip()) == fork.id
+    assert f"{fork.short_id} trains on; metarl-tui open {fork.short_id} shows it" in result.stderr
+    assert on_its_way[0].poll() is None
+
+
+def test_a_fork_that_is_resumed_on_its_way_outlives_a_signal_too(
+    invoke: Any, make_run: Any, on_its_way: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    monkeypatch.setattr("metarl_tui.commands.resume.wait_until_left", lambda folder: None)
+    monkeypatch.setattr("metarl_tui.launch.time.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
+    result = invoke("resume", run.id)
+    assert (result.exit_code, "trains on" in result.stderr) == (130, True)
+    assert on_its_way[0].poll() is None
+
+
+def test_a_fork_that_fails_on_its_way_is_removed(
+    invoke: Any, make_run: Any, runs_dir: Path, on_its_way: list[subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    parent = make_run()
+
+    def fail(seconds: float) -> None:
+        (fork,) = [run for run in list_runs(runs_dir) if run != parent]
+        with Journal(fork.journal) as journal:
+            journal.append("status", 0, state="failed", why="another than its parent")
+        on_its_way[0].kill()
+
+    monkeypatch.setattr("metarl_tui.launch.time.sleep", fail)
+    result = invoke("fork", parent.id, "--at", "0", "--detach")
+    assert (result.exit_code, result.stderr) == (2, "error: another than its parent\n")
+    assert list_runs(runs_dir) == [parent]

@@ -15,6 +15,7 @@ from programs import SMALL, processes_of, program, states, wait_until
 from metarl_tui.runs.find import list_runs
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.groups import find_group, find_runs
+from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.liveness import NO_TURN, observe
 from metarl_tui.runs.process import read_launched, write_launched
 from metarl_tui.runs.requests import TOO_EARLY, pending
@@ -237,3 +238,82 @@ def test_a_supervisor_that_is_killed_leaves_what_waited_lost_and_says_how_to_go_
     assert f"{waiting[0].short_id}  stopped" in out
     assert len(list_runs(runs_dir)) == 3
     wait_until(lambda: not processes_of(runs_dir))
+
+
+# -- what is not as it was asked ---------------------------------------------------------------------------
+
+
+def test_one_whose_worker_is_gone_has_not_done_what_was_asked(
+    invoke: Any, make_run: Any, worker: Any
+) -> None:
+    trained, failed, gone = (
+        make_run("failed" if seed == 2 else "stopped", group=NAME, seed=seed) for seed in (1, 2, 3)
+    )
+    with Journal(gone.journal) as journal:
+        journal.append("status", 3, state="running")
+    gone.worker.write_text(gone.worker.read_text().replace(f'"pid":{os.getpid()}', '"pid":999999'))
+    assert observe(gone).state == "lost"
+    worker(trained)
+    result = invoke("pause", NAME)
+    assert result.exit_code == 1
+    assert result.stdout == line(trained, "applied at iteration 213: paused\n")
+    said = result.stderr.splitlines()
+    assert said[0] == line(failed, "rejected: failed already")
+    assert said[1].startswith(line(gone, "rejected: lost already: its process 999999"))
+    result = invoke("stop", NAME)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_change_for_one_that_runs_already_is_not_lost_without_a_word(
+    invoke: Any, make_run: Any, worker: Any
+) -> None:
+    paused, running = (make_run(group=NAME, seed=seed) for seed in (1, 2))
+    worker(paused, paused=True)
+    worker(running)
+    result = invoke("resume", NAME, "gamma=0.9")
+    assert result.exit_code == 1
+    how = f"metarl-tui set {running.short_id} gamma=0.9 changes it"
+    assert result.stderr == line(running, f"rejected: running already; {how}\n")
+    assert line(paused, "applied at iteration 213: resumed") in result.stdout
+
+
+@pytest.mark.parametrize("words", [("set", "gamma=0.9"), ("pause",)])
+def test_nothing_is_queued_that_would_be_rejected_unseen(
+    invoke: Any, make_run: Any, words: tuple[str, ...]
+) -> None:
+    run = make_run(group=NAME)
+    run.worker.unlink()
+    run.journal.unlink()
+    for waits in (True, False):
+        write_launched(run, os.getpid(), waits=waits)
+        why = "before that it can only be stopped" if waits else "without --no-wait it is asked again"
+        for reference in (run.id, NAME):
+            result = invoke(words[0], reference, *words[1:], "--no-wait")
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert why in result.stderr
+    assert not pending(run)
+
+
+@pytest.mark.parametrize("how", [("--no-ui",), ("--seeds", "1-2", "--no-ui")])
+def test_a_name_is_no_path(invoke: Any, runs_dir: Path, how: tuple[str, ...]) -> None:
+    result = invoke("train", "ppo", *how, "--name", "a/b")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "name = a/b: must be without /" in result.stderr
+    assert list_runs(runs_dir) == []
+
+
+def test_a_group_is_not_called_as_a_runs_id_ends(invoke: Any, make_run: Any, runs_dir: Path) -> None:
+    run = make_run(name="with a name of its own")
+    result = invoke("train", "ppo", "--seeds", "1-2", "--no-ui", "--name", run.short_id)
+    assert result.exit_code == 2
+    assert "would hide the group" in result.stderr
+    assert list_runs(runs_dir) == [run]
+
+
+def test_the_beginning_of_an_id_is_found_without_reading_what_the_runs_are(
+    make_run: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(group=NAME)
+    monkeypatch.setattr(RunFolder, "config", property(lambda folder: pytest.fail("was read")))
+    for reference in (run.id, run.short_id, run.id[:-2], run.id[:11]):
+        assert find_runs(runs_dir, reference) == ([run], False)

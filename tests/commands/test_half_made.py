@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from programs import SMALL
 
+from metarl_tui.commands.auto import beginning
 from metarl_tui.launch import StartFailed
 from metarl_tui.runs import folder as folders
 from metarl_tui.runs.find import list_runs
@@ -120,4 +121,22 @@ def test_a_worker_that_can_not_be_started_leaves_nothing(
     monkeypatch.setattr("metarl_tui.launch.start", start)
     result = invoke("train", "ppo", "--detach", *SMALL)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert list_runs(runs_dir) == []
+
+
+@pytest.mark.parametrize("how", [("--seeds", "1-3", "--detach"), ("--no-ui", "--resume", "auto")])
+def test_ctrl_c_is_heeded_while_another_makes_runs(
+    how: tuple[str, ...], runs_dir: Path, invoke: Any, never_started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        assert len(waits) == 1
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with beginning(runs_dir):
+        monkeypatch.setattr("metarl_tui.commands.auto.time.sleep", sleep)
+        assert invoke("train", "ppo", *how, *SMALL).exit_code != 0
+    assert waits
     assert list_runs(runs_dir) == []

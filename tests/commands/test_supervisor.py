@@ -167,3 +167,61 @@ def test_what_was_to_start_a_run_and_is_gone_leaves_it_lost_at_once(
     assert observe(run) == Standing("lost", why, 0, False)
     with acquire_lock(run), Journal(run.journal):
         pass
+
+
+class Patient(FakeLaunch):
+    """A worker that finishes its iteration when told to end, unless it is to leave at once."""
+
+    def terminate(self) -> None:
+        self.told = True
+
+    def interrupt(self) -> None:
+        assert self.told
+        self.end(143)
+
+
+@pytest.mark.parametrize(("second", "leaves"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_second_ctrl_c_has_every_worker_leave_at_once(
+    make_run: Any, launches: type[FakeLaunch], monkeypatch: pytest.MonkeyPatch, second: int, leaves: bool
+) -> None:
+    turns: list[int] = []
+    left: list[bool] = []
+
+    def sleep(seconds: float) -> None:
+        if len(launches.alive) < 2:
+            return
+        turns.append(0)
+        if len(turns) < 3:
+            os.kill(os.getpid(), (signal.SIGINT, second)[len(turns) - 1])
+        else:
+            left.append(not launches.alive)
+            for launch in list(launches.alive):
+                launch.end(143)
+
+    monkeypatch.setattr("metarl_tui.supervisor.start", lambda folder, attended: Patient(folder))
+    monkeypatch.setattr("metarl_tui.supervisor.time.sleep", sleep)
+    supervisor = Supervisor([make_run(), make_run()], 2, attended=True, tell=lambda run, what, code: None)
+    assert supervisor.run() == 130
+    assert left == ([] if leaves else [False])
+
+
+def test_a_stop_that_others_may_have_asked_for_is_not_carried_out(
+    make_run: Any, launches: type[FakeLaunch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, waiting = make_run(), make_run()
+
+    def sleep(seconds: float) -> None:
+        if not list(waiting.requests.iterdir()):
+            send(waiting, "stop")
+            waiting.path.chmod(0o777)
+        elif launches.alive:
+            launches.alive[0].end(0)
+
+    monkeypatch.setattr("metarl_tui.supervisor.time.sleep", sleep)
+    ends: list[RunFolder] = []
+    supervisor = Supervisor(
+        [first, waiting], 1, attended=True, tell=lambda run, what, code: code is None or ends.append(run)
+    )
+    supervisor.run()
+    assert ends == [first, waiting]
+    assert len(states(waiting)) == 2

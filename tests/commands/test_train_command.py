@@ -33,7 +33,11 @@ class FakeLaunch:
         self.refusal = refusal
         self.ended = False
 
-    def wait(self) -> None:
+    goes_forward = False
+
+    def terminate(self) -> None: ...
+
+    def wait(self, **how: Any) -> None:
         if self.refusal:
             raise StartFailed(self.refusal)
 
@@ -189,7 +193,7 @@ class SignalledLaunch(FakeLaunch):
         super().__init__()
         self.number = number
 
-    def wait(self) -> None:
+    def wait(self, **how: Any) -> None:
         os.kill(os.getpid(), self.number)
         time.sleep(5)
 

@@ -462,3 +462,19 @@ def test_a_process_on_its_way_to_train_an_ended_run_shows(run: RunFolder) -> Non
 
 
 WAITER = "import sys; sys.stdin.read()"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_is_to_train_elsewhere_is_never_lost(
+    run: RunFolder, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_launched(run, os.getpid(), waits=waits)
+    run.launched.write_text(run.launched.read_text().replace(os.uname().nodename, "another"))
+    os.utime(run.path / "run.json", (1, 1))
+    standing = observe(run)
+    assert (standing.state, standing.alive) == ("unknown", False)
+    assert "from another" in standing.why
+    observer = Observer(run)
+    assert not observer.is_over(observer.observe())
+    monkeypatch.setattr(liveness, "WATCH_SECONDS", 0.0)
+    assert observer.is_over(observer.observe())

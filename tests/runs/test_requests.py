@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +10,8 @@ import time
 import orjson
 import pytest
 
-from metarl_tui.runs import requests
+from metarl_tui.runs import checkpoints, requests
+from metarl_tui.runs.checkpoints import Contents
 from metarl_tui.runs.folder import RunError, RunFolder, acquire_lock
 from metarl_tui.runs.heartbeat import Heart
 from metarl_tui.runs.journal import Journal, JournalReader
@@ -195,3 +197,12 @@ def test_a_request_whose_file_cannot_be_removed_is_handed_out_once(
         discard(run, request)
     assert (run.requests / request.file).exists()
     assert pending(run) == []
+
+
+def test_a_run_that_was_removed_does_not_come_back_in_part(run: RunFolder) -> None:
+    shutil.rmtree(run.path)
+    with pytest.raises(RunError, match="the run's folder was removed; the request was not sent"):
+        send(run, "stop")
+    with pytest.raises(FileNotFoundError, match="removed"):
+        checkpoints.save(run, 2, Contents(numbers={"x": 1}), "automatic")
+    assert not run.path.exists()

@@ -18,7 +18,6 @@ from metarl_tui.launch import start
 from metarl_tui.runs.checkpoints import Contents, save
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import JournalReader
-from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.requests import send
 from metarl_tui.worker.fork import plan_fork
 
@@ -181,16 +180,14 @@ def test_training_a_run_with_links_for_folders_writes_only_inside_it(runs_dir: P
 
 
 @pytest.mark.parametrize("name", ["journal.jsonl", "worker.log", "heartbeat"])
-@pytest.mark.parametrize("sender", ["set", "resume", "resume --no-ui"])
+@pytest.mark.parametrize("sender", ["resume", "resume --no-ui"])
 def test_what_is_written_in_place_has_no_other_name(
     sender: str, name: str, runs_dir: Path, outside: Path, invoke: Invoke
 ) -> None:
     """A hard link in an archive may be one to a file of the reader's."""
-    run = received(runs_dir, end="running") if sender == "set" else received(runs_dir)
+    run = received(runs_dir)
     (run.path / name).touch()
     os.link(run.path / name, outside / name)
-    if sender == "set":
-        write_launched(run, os.getpid())
     before = contents(outside)
     result = invoke(*SENDERS[sender](str(run.path)))
     assert result.exit_code == 2, result.output
@@ -199,6 +196,18 @@ def test_what_is_written_in_place_has_no_other_name(
     assert contents(outside) == before
     with pytest.raises(RunError, match="hard link"):
         start(run)
+
+
+def test_a_backup_made_of_hard_links_keeps_nobody_from_steering_or_forking(
+    runs_dir: Path, outside: Path
+) -> None:
+    """As ``cp -al`` and rsnapshot make it."""
+    run = received(runs_dir)
+    for path in (run.journal, run.heartbeat, run.log):
+        path.touch()
+        os.link(path, outside / path.name)
+    send(run, "pause")
+    assert plan_fork(run, 5).remarks == ()
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o770, 0o777])

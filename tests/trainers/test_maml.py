@@ -265,6 +265,15 @@ def test_query_losses_after_every_step_are_counted_where_they_are_asked_for(monk
         maml.change({"multi_step_until": 90})
 
 
+def test_a_resumed_run_tells_the_memory_of_what_is_in_force():
+    whole, resumed = trainer(), trainer()
+    whole.change({"meta_batch_size": 9, "inner_steps": 3})
+    assert whole.remarks() != resumed.remarks()
+    resumed.restore(copied(whole.state()))
+    assert "9 tasks × 3 steps" in resumed.remarks()[0]
+    assert resumed.memory.needed == whole.memory.needed
+
+
 def test_what_does_not_fit_is_refused_with_what_would(monkeypatch):
     maml = trainer(inner_steps=2)
     assert maml.remarks()[0].startswith("memory: about ")

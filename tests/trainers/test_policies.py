@@ -1,5 +1,8 @@
 """Action distributions against torch.distributions; networks for every shape of observation."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -203,3 +206,21 @@ def test_other_action_spaces_are_refused_by_name(space):
 def test_other_observation_spaces_are_refused_by_name():
     with pytest.raises(TrainingError, match=r"observation space Discrete\(16\) is not supported; it must be"):
         observation_spec(spaces.Discrete(16))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))])
+def test_a_copy_computes_and_learns_by_itself(copied):
+    policy = Policy(BoxSpec((3,), "float32", (-np.inf,), (np.inf,)), DiscreteSpec((4,), (0,), (), "int64"))
+    other, observations = copied(policy), torch.randn(6, 3)
+    with torch.no_grad():
+        policy.value(observations), policy.evaluate(observations, torch.zeros(6, 1, dtype=torch.int64))
+        again = copied(policy)  # after forward has allocated
+        values = policy.value(observations)
+        for one in (other, again):
+            assert one.perceptrons is not None
+            both = one.evaluate(observations, torch.zeros(6, 1, dtype=torch.int64))[2]
+            torch.testing.assert_close(both, one.critic(observations).squeeze(-1), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(both, values, rtol=1e-5, atol=1e-6)
+            one.critic[-1].bias.add_(1)
+            torch.testing.assert_close(one.value(observations), values + 1, rtol=1e-5, atol=1e-6)
+            assert torch.equal(policy.value(observations), values)

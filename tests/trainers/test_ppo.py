@@ -237,6 +237,7 @@ def test_a_value_that_is_not_a_number_is_found_before_the_optimizer_steps():
     assert ppo.step().fault is None
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_gradient_that_is_not_finite_is_named():
     ppo = trainer(**SMALL, learning_rate=1e-3, value_coef=1.0, normalize_advantages=False)
     with torch.no_grad():

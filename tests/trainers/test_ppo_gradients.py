@@ -86,6 +86,27 @@ def test_equals_autograd(space, hidden, weights):
             assert (one - other).abs().max() <= 1e-6 * size
 
 
+@pytest.mark.parametrize("autograd", [False, True])
+def test_the_divergence_of_hardly_another_policy_is_not_negative(autograd):
+    policy, batch = case("discrete", (5,), 1.0, autograd=autograd)
+    with torch.no_grad():
+        policy.actor[-1].weight.zero_()
+        policy.actor[-1].bias.copy_(torch.tensor([8.0, 0, 0, 0]))
+        actions = torch.zeros_like(batch.actions)
+        log_probs, _, _ = policy.evaluate(batch.observations, actions)
+    # A ratio that float32 takes for 1, of a logarithm that it tells from 0: k3 itself would be negative.
+    batch = batch._replace(actions=actions, log_probs=log_probs - 1e-8)
+    assert gradients(policy, weighed(batch, PPOHyperparameters()), PPOHyperparameters()).approx_kl == 0
+
+
+@pytest.mark.parametrize("autograd", [False, True])
+def test_what_is_no_number_is_measured_as_such(autograd):
+    policy, batch = case("discrete", (5,), 1.0, autograd=autograd)
+    batch.log_probs[3] = torch.nan
+    measured = gradients(policy, weighed(batch, PPOHyperparameters()), PPOHyperparameters())
+    assert np.isnan(measured.approx_kl)
+
+
 def test_normalised_observations_are_what_the_networks_see():
     policy, batch = case("discrete", (5,), 0.7, normalize_observations=True)
     reference, _ = case("discrete", (5,), 0.7, normalize_observations=True, autograd=True)

@@ -8,7 +8,7 @@ import pytest
 from trainers.declarations import InvalidValue, make_settings
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.ppo import PPO
-from trainers.trainer import State
+from trainers.trainer import State, TrainingError
 
 SMALL = {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "hidden_sizes": (16,), "eval_every": 2}
 NORMALISED = {**SMALL, "normalize_observations": True, "normalize_rewards": True}
@@ -171,3 +171,14 @@ def test_an_episode_that_begins_anew_begins_with_nothing(monkeypatch):
     for _ in range(7):
         resumed.step()
     assert resumed.step().metrics["rollout/ep_len_mean"] == 200
+
+
+def test_an_environment_whose_spaces_have_changed_is_refused():
+    state, other = (
+        copied(trainer("CartPole-v1", "native", SMALL).state()),
+        trainer("Pendulum-v1", "sync", SMALL),
+    )
+    with pytest.raises(TrainingError) as caught:
+        other.restore(state)
+    assert str(caught.value).startswith("env = Pendulum-v1: its observation space Box(shape 3, dtype float32")
+    assert "is not the run's, Box(shape 4, dtype float32" in str(caught.value)

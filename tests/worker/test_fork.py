@@ -18,6 +18,7 @@ from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.worker.fork import make_fork
 from metarl_tui.worker.forked import parent_rows
 from metarl_tui.worker.loop import AskedAtStart
+from metarl_tui.worker.saving import Saver
 from trainers.declarations import InvalidValue
 
 MakeMAML = Callable[..., RunFolder]
@@ -431,3 +432,39 @@ def test_live_values_are_planned_and_checked_with_what_is_in_force(make_run: Mak
     assert train_here(fork) == 0
     assert fork.config.hyperparameters["minibatch_size"] == 16
     assert not [record for record in records(fork, "control") if record["iteration"] > 7]
+
+
+def test_a_fork_that_fails_at_its_goal_has_not_started_and_says_where(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = make_run()
+    train_saving(parent, 5, 10)
+    keep_only(parent, 5)
+    fork = fork_at(parent, 9)
+
+    def broken(saver: Saver, reason: str) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Saver, "save", broken)
+    assert train_here(fork, attended=False) == 2
+    last = records(fork, "status")[-1]
+    assert last["state"] == "failed"
+    assert "OSError: [Errno 5] Input/output error (in broken, " in last["why"]
+
+
+def test_a_stop_that_others_may_have_asked_for_is_not_obeyed_on_the_way(make_run: MakeRun) -> None:
+    parent = make_run()
+    train_saving(parent, 5, 10)
+    keep_only(parent, 5)
+    fork = fork_at(parent, 9)
+
+    def ask(record: dict[str, Any]) -> None:
+        if record["kind"] == "status" and record["state"] == "starting" and record.get("why"):
+            requests.send(fork, "stop")
+            fork.path.chmod(0o777)
+
+    assert train_here(fork, observer=ask) == 0
+    assert states(fork)[-1] == "finished"
+    (answer,) = [record for record in records(fork, "control") if record["action"] == "stop"]
+    assert answer["result"] == "rejected"
+    assert "may be written by everyone" in answer["why"]

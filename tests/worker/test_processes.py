@@ -19,6 +19,7 @@ from metarl_tui import launch
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.liveness import observe, read_worker
+from metarl_tui.worker.interruption import Interruption
 
 LONG = {"total_steps": 10_000_000, "eval_every": None}
 
@@ -217,3 +218,20 @@ def test_a_failed_run_exits_1_with_its_traceback_in_the_log(make_run: MakeRun) -
     launch.start(run).wait()
     wait_until(lambda: states(run)[-1] == "failed")
     assert "ZeroDivisionError" in Path(run.log).read_text()
+
+
+def test_a_signal_that_a_shell_has_ignored_for_the_background_is_heeded_but_a_hangup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        interruption = Interruption().install()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.signal == signal.SIGINT
+        interruption.restore()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

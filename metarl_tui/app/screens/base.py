@@ -31,7 +31,8 @@ class CommandScreen(Screen[None]):
         # Textual does so after the first paint, which would then be laid out anew.
         width, height = self.app.size
         for size, breakpoints in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
-            self.add_class(*self._get_breakpoint_classes(size, breakpoints or []), update=False)
+            reached = [(least, name) for least, name in breakpoints or () if least <= size]
+            self.add_class(*(name for _, name in reached and [max(reached)]), update=False)
 
     @property
     def metarl(self) -> MetarlApp:

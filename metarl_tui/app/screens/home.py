@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from textual.app import ComposeResult
@@ -25,6 +27,8 @@ _READING_SECONDS = 0.1
 """Runs out of view are read for so long at a time; then what is known is shown."""
 _LIST_SECONDS = 2.0
 _LIVE_SECONDS = 1.0
+_REST = 20
+"""Listing, and reading again what is out of view, rests for so many times as long as it took."""
 
 
 class HomeHeading(Rows):
@@ -92,10 +96,13 @@ class HomeScreen(CommandScreen):
         super().__init__()
         self.runs_dir = runs_dir
         self._catalogue = Catalogue()
-        self._queue: list[RunFolder] = []
-        """Runs to be read, the next one last: those that never were, later those that train."""
-        self._listed_at = 0.0
-        self._live_at = 0.0
+        self._queue: dict[RunFolder, None] = {}
+        """Runs to be read, the next one last: those that never were, later those that may have changed."""
+        self._list_at = self._view_at = self._pass_at = 0.0
+        """When to list, to read again what is in view, and all that is not over; the last is never while it
+        goes on."""
+        self._pass_seconds = 0.0
+        """What reading all that is not over has taken."""
         self._awake = asyncio.Event()
 
     def compose(self) -> ComposeResult:
@@ -112,7 +119,7 @@ class HomeScreen(CommandScreen):
         self.call_after_refresh(lambda: self.run_worker(self.until_left(self._follow()), exclusive=True))
 
     def on_screen_resume(self) -> None:
-        self._listed_at = self._live_at = 0.0
+        self._list_at = 0.0
         self._awake.set()
 
     @property
@@ -125,7 +132,7 @@ class HomeScreen(CommandScreen):
         """List, then read: what is in view, then what was never read, then again what may have changed."""
         settled = False
         while True:
-            if self.is_current and time.monotonic() >= self._listed_at + _LIST_SECONDS:
+            if self.is_current and time.monotonic() >= self._list_at:
                 await self._list()
             if self.is_current and (self._unseen() or self._queued()):
                 self._take(await asyncio.to_thread(self._read, self._unseen()))
@@ -142,10 +149,11 @@ class HomeScreen(CommandScreen):
     def _read(self, first: list[RunFolder]) -> list[tuple[RunFolder, Entry]]:
         """The entries of the runs ``first``, or where there are none of those whose turn it is."""
         entries = [(run, self._catalogue.read(run)) for run in first]
-        end = time.monotonic() + _READING_SECONDS
-        while self._queue and not first and time.monotonic() < end:
-            run = self._queue.pop()
+        began = time.monotonic()
+        while self._queue and not first and time.monotonic() < began + _READING_SECONDS:
+            run, _ = self._queue.popitem()
             entries.append((run, self._catalogue.read(run)))
+        self._pass_seconds += time.monotonic() - began
         return entries
 
     def _unseen(self) -> list[RunFolder]:
@@ -153,26 +161,41 @@ class HomeScreen(CommandScreen):
         return [run for run in self.table.in_view if run not in self.table.entries]
 
     def _queued(self) -> bool:
-        """Whether there is something to read; once a second that is again what may have changed."""
-        if not self._queue and time.monotonic() >= self._live_at + _LIVE_SECONDS:
-            self._live_at = time.monotonic()
-            self._queue = [run for run, entry in self.table.entries.items() if not entry.over]
+        """Whether there is something to read; once a second that is again what trains."""
+        now, entries = time.monotonic(), self.table.entries
+        if not self._queue and self._pass_at == math.inf:
+            self._pass_at = now + max(_LIVE_SECONDS, _REST * self._pass_seconds)
+        elif not self._queue and now >= self._pass_at:
+            self._pass_at, self._pass_seconds = math.inf, 0.0
+            self._read_soon([run for run, entry in entries.items() if not entry.over])
+        if now >= self._view_at:
+            self._view_at = now + _LIVE_SECONDS
+            self._read_soon([run for run in self.table.in_view if run in entries and not entries[run].over])
         return bool(self._queue)
 
+    def _read_soon(self, runs: Sequence[RunFolder]) -> None:
+        """Have these runs read before all others, the last one first."""
+        for run in runs:
+            self._queue.pop(run, None)
+            self._queue[run] = None
+
     async def _list(self) -> None:
-        trouble = ""
+        trouble, began = "", time.monotonic()
+        self._list_at = math.inf  # whoever sets it meanwhile wants another list
+        entries = self.table.entries
         try:
-            runs, is_new = await asyncio.to_thread(self._listed)
+            runs, is_new, changed = await asyncio.to_thread(self._listed)
         except RunError as error:
-            runs, is_new, trouble = [], True, str(error)
-        self._listed_at = time.monotonic()
+            runs, is_new, changed, trouble = [], True, [], str(error)
+        now = time.monotonic()
+        self._list_at = min(self._list_at, now + max(_LIST_SECONDS, _REST * (now - began)))
         if is_new:
-            entries = self.table.entries
             for folder in entries.keys() - set(runs):
                 del entries[folder]
-                self._catalogue.observers.pop(folder, None)
-            self._queue = [run for run in reversed(runs) if run not in entries]
+                self._catalogue.forget(folder)
+            self._queue = dict.fromkeys(run for run in reversed(runs) if run not in entries)
             self.table.show(runs)
+        self._read_soon([run for run in (*changed, *self.table.in_view) if run in entries])
         empty = self.query_one(EmptyHome)
         empty.trouble = trouble
         empty.display = not runs
@@ -180,10 +203,14 @@ class HomeScreen(CommandScreen):
         empty.redraw()
         self._show()
 
-    def _listed(self) -> tuple[list[RunFolder], bool]:
-        """The runs there are, and whether they are others than those shown: slow with thousands."""
+    def _listed(self) -> tuple[list[RunFolder], bool, list[RunFolder]]:
+        """The runs there are, whether others than those shown, and those that were over and are written anew.
+
+        Slow with thousands.
+        """
         runs = list_runs(self.runs_dir)
-        return runs, runs != self.table.runs
+        over = [run for run, entry in self.table.entries.items() if entry.over]
+        return runs, runs != self.table.runs, self._catalogue.changed(over)
 
     def _take(self, entries: list[tuple[RunFolder, Entry]]) -> None:
         known = dict(entries)
@@ -262,5 +289,5 @@ class HomeScreen(CommandScreen):
             answer.say(str(error), BROKEN)
         else:
             answer.say(f"deleted {run.id}", GREY)
-        self._listed_at = 0.0
+        self._list_at = 0.0
         self._awake.set()

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from metarl_tui.playhead import Playhead
     from metarl_tui.tape import Tape
 
-_GUTTER = 2
 _JOURNAL_ROWS, _FEWEST_SETTINGS = 7, 6
 _STATUS_COLUMNS = 20
 _WIDE_FOOTER = 110
@@ -131,7 +130,7 @@ class RunScreen(TrainingScreen):
         await self._mount_charts()
         assert self.follower is not None
         period, before, settled = 1 / self.metarl.refresh_rate, time.monotonic(), False
-        painted = before - period if self._blocks else before  # the end of a big run is there at once
+        painted = before - period if self.follower.end_first else before  # that end is there at once
         while True:
             glimpse = await asyncio.to_thread(self.follower.look)
             changed = self.follower.take(glimpse)
@@ -171,7 +170,7 @@ class RunScreen(TrainingScreen):
         assert self.follower is not None
         assert self.playhead is not None
         follower, playhead, tape = self.follower, self.playhead, self.follower.tape
-        self.seen_alive |= follower.steerable
+        self.seen_alive |= follower.controllable
         if self.replay and tape.last and follower.complete:
             self.replay = False
             playhead.home(tape)
@@ -181,7 +180,7 @@ class RunScreen(TrainingScreen):
             playhead.mode, moved = "held", True
         if follower.over and (tape.ended or follower.state == "lost"):
             self._rests_at_end = playhead.mode == "held" and playhead.iteration >= tape.last
-        elif self._rests_at_end and follower.steerable and not tape.ended:
+        elif self._rests_at_end and follower.controllable and not tape.ended:
             # Somebody started it again; who looked at its end wants to see it go on.
             self._rests_at_end = False
             playhead.end(tape)
@@ -255,8 +254,11 @@ class RunScreen(TrainingScreen):
             return None
         match command.action:
             case "pause":
-                return ("resume" if follower.state == "paused" else "pause") if follower.steerable else None
-            case "steer" | "save" | "stop":
+                paused = follower.state == "paused"
+                return ("resume" if paused else "pause") if follower.controllable else None
+            case "save" | "stop":
+                return command.label if follower.controllable else None
+            case "steer":
                 return command.label if follower.steerable else None
             case "restart":
                 over = follower.state in ("stopped", "failed", "lost")

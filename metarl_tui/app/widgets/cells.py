@@ -81,7 +81,9 @@ class Canvas:
         return column + len(text)
 
     def place(self, row: int, column: int, codes: npt.NDArray[Any], tones: npt.NDArray[Any]) -> None:
-        """Put a block of cells with its upper left corner at ``row`` and ``column``."""
+        """Put a block of cells with its upper left corner at ``row`` and ``column``, cut at the far edges."""
+        height, width = max(self.height - row, 0), max(self.width - column, 0)
+        codes, tones = codes[:height, :width], tones[:height, :width]
         height, width = codes.shape
         self.codes[row : row + height, column : column + width] = codes
         self.tones[row : row + height, column : column + width] = tones

@@ -58,7 +58,7 @@ class Chart:
     for another without a layout.
     """
 
-    def __init__(self, key: str = "", *, ascii: bool = False) -> None:
+    def __init__(self, key: str, *, ascii: bool = False) -> None:
         self.ascii = ascii
         self.key = key
         self.region = Region()

@@ -169,10 +169,8 @@ class ChartGrid(CellWidget):
         self._lay_out()
         super().on_resize()
 
-    def on_focus(self) -> None:
-        self._lay_out()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        super().watch_has_focus(_has_focus)
         self._lay_out()
 
     def on_click(self, event: events.Click) -> None:
@@ -251,6 +249,7 @@ class ChartGrid(CellWidget):
         for chart in self.charts:
             left, top, *size = chart.region
             if size == [chart.canvas.width, chart.canvas.height]:
+                # Textual gives the grid a new size before it tells it so: the charts lie as in the old one.
                 canvas.place(top, left, chart.canvas.codes, chart.canvas.tones)
         return canvas
 
