@@ -174,7 +174,7 @@ def _in_background(group: _Group, most: int, where: Where) -> int:
     from metarl_tui.launch import start_group
 
     try:
-        until_started(lambda: start_group(group.members, most), _end)
+        until_started(lambda: start_group(group.members, most), _end, only_tells=where.detach)
     except BaseException:
         group.remove_untrained()
         raise

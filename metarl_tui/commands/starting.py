@@ -123,7 +123,7 @@ def begin(folder: RunFolder, where: Where, *, is_new: bool = True) -> int:
             sys.stdout.write((orjson.dumps(page).decode() if where.json else folder.id) + "\n")
             sys.stdout.flush()  # whoever reads it may outlive this program
 
-    in_background(folder, is_new=is_new, on_its_way=name_it)
+    in_background(folder, is_new=is_new, on_its_way=name_it, only_tells=True)
     name_it()
     hint(_how_to_come_back(folder))
     if ends := why_it_ends(folder):
@@ -182,12 +182,14 @@ def in_background(
     changes: Mapping[str, Any] | None = None,
     rebase: bool = False,
     on_its_way: Callable[[], None] | None = None,
+    only_tells: bool = False,
 ) -> Launch:
     """Start a worker and wait until it trains.
 
     Raises :class:`RunError` where it could not start. A signal meanwhile ends the worker and the program,
     by :class:`SystemExit` with 128 + its number. In both cases the folder of a run ``is_new`` is removed.
     A fork that has begun to train forward is left alone by a signal: ``on_its_way`` is then called.
+    ``only_tells``: see :func:`until_started`.
     """
     reader = JournalReader(folder.journal)
     reader.seek_end()
@@ -196,6 +198,7 @@ def in_background(
             lambda: start(folder, changes=changes, rebase=rebase),
             lambda launch: _end(launch, is_new),
             on_its_way,
+            only_tells=only_tells,
         )
     except _TrainsOn:
         with suppress(OSError):  # the terminal may be what has gone
@@ -222,18 +225,24 @@ def until_started(
     begin: Callable[[], Launched],
     end: Callable[[Launched], None],
     on_its_way: Callable[[], None] | None = None,
+    *,
+    only_tells: bool = False,
 ) -> Launched:
     """Start a process with ``begin`` and wait until it trains; ``end`` ends it where that fails.
 
     Also where a signal comes meanwhile: nobody has learned that it runs, so nobody could stop it. The signal
     then ends the program, by :class:`SystemExit` with 128 + its number. Of a fork that has begun to train
-    forward ``on_its_way`` tells, and a signal leaves it alone. Raises :class:`RunError`.
+    forward ``on_its_way`` tells, and a signal leaves it alone. A program that then ``only_tells`` of what it
+    has started, and leaves, is ended by no signal any more. Raises :class:`RunError`.
     """
     with signals_held() as let_signals_end:
         launch = begin()
         try:
             let_signals_end()
             launch.wait(on_its_way=on_its_way)
+            if only_tells:
+                for number in ending_signals():
+                    signal.signal(number, signal.SIG_IGN)
         except BaseException as error:
             if not isinstance(error, RunError) and launch.goes_forward:
                 raise _TrainsOn(getattr(error, "code", 1)) from error

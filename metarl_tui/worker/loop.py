@@ -9,13 +9,12 @@ import os
 import platform
 import sys
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from metarl_tui.runs import checkpoints
-from metarl_tui.runs.files import open_private, reason, shown
+from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import Journal
@@ -27,6 +26,7 @@ from metarl_tui.worker import forked
 from metarl_tui.worker.build import build_trainer, machine, versions
 from metarl_tui.worker.control import POLL_SECONDS, Control
 from metarl_tui.worker.exact import changes_after, find_past, read_history, repeating
+from metarl_tui.worker.failures import in_words, log_traceback, with_place
 from metarl_tui.worker.forked import ParentRows, forked_at, former, measures_another
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.saving import Saver
@@ -119,19 +119,19 @@ class _Worker:
         except (RunError, InvalidValue, TrainingError) as refusal:
             return self._could_not_start(str(refusal), stale)
         except BaseException as error:  # an environment's module may even call sys.exit
-            self._log_traceback()
-            return self._could_not_start(_with_place(error), stale)
+            log_traceback(self.folder)
+            return self._could_not_start(with_place(error), stale)
         try:
             self.control.reject(stale, TOO_EARLY)
             ending = self._catch_up() or self._refuse(later) or self._loop()
             if ending.save:
                 self._save("final")
         except BaseException as error:
-            self._log_traceback()
+            log_traceback(self.folder)
             if self.iteration >= forked_at(self.config):
-                ending = Ending("failed", _in_words(error), FAILED, save=False)
+                ending = Ending("failed", in_words(error), FAILED, save=False)
             else:  # the log goes with the fork
-                ending = Ending("failed", _with_place(error), COULD_NOT_START, save=False)
+                ending = Ending("failed", with_place(error), COULD_NOT_START, save=False)
         finally:
             with suppress(Exception):
                 self.trainer.close()
@@ -386,25 +386,3 @@ class _Worker:
             if self.record.once("control", self.iteration + 1, **fields, changes={}):
                 discard(self.folder, request)
             self._give_up(f"asked by {request.by}; the unfinished iteration was given up", DONE)
-
-    def _log_traceback(self) -> None:
-        with suppress(OSError):
-            descriptor = open_private(self.folder.log, os.O_WRONLY | os.O_APPEND)
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as log:
-                log.write(traceback.format_exc())
-
-
-def _in_words(error: BaseException) -> str:
-    text = clean(error)
-    if isinstance(error, TrainingError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _with_place(error: BaseException) -> str:
-    """:func:`_in_words`, and where it was raised: for a folder that is removed with its log."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, TrainingError) or not frames:
-        return _in_words(error)
-    last = frames[-1]
-    return f"{_in_words(error)} (in {last.name}, {clean(last.filename)} line {last.lineno})"

@@ -1,0 +1,37 @@
+"""An exception that ends a run: in words for people, and whole in the run's log."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import suppress
+
+from metarl_tui.runs.files import open_private
+from metarl_tui.runs.folder import RunFolder
+from metarl_tui.text import clean
+from trainers.trainer import TrainingError
+
+
+def in_words(error: BaseException) -> str:
+    """What is told of ``error``: of a :class:`TrainingError` its text, of any other its type too."""
+    text = clean(error)
+    if isinstance(error, TrainingError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def with_place(error: BaseException) -> str:
+    """:func:`in_words`, and where it was raised: for a folder that is removed with its log."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, TrainingError) or not frames:
+        return in_words(error)
+    last = frames[-1]
+    return f"{in_words(error)} (in {last.name}, {clean(last.filename)} line {last.lineno})"
+
+
+def log_traceback(folder: RunFolder) -> None:
+    """Add the traceback of the exception that is being handled to the run's log, if that can be written."""
+    with suppress(OSError):
+        descriptor = open_private(folder.log, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as log:
+            log.write(traceback.format_exc())
