@@ -242,13 +242,17 @@ def until_started(
             launch.wait(on_its_way=on_its_way)
             if only_tells:
                 for number in ending_signals():
-                    signal.signal(number, signal.SIG_IGN)
+                    signal.signal(number, _too_late)
         except BaseException as error:
             if not isinstance(error, RunError) and launch.goes_forward:
                 raise _TrainsOn(getattr(error, "code", 1)) from error
             end(launch)
             raise
     return launch
+
+
+def _too_late(number: int, frame: FrameType | None) -> None:
+    """A signal when all is done."""
 
 
 def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase: bool = False) -> Launch:
