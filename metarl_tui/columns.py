@@ -20,7 +20,7 @@ _LEAST_ROOM = 256
 
 
 class _Numbers:
-    """Numbers in an array that grows by a thirty-second."""
+    """Numbers in an array that grows by a sixteenth."""
 
     def __init__(self, numbers: npt.NDArray[Any]) -> None:
         self.size = 0
@@ -34,7 +34,7 @@ class _Numbers:
     def append(self, numbers: npt.NDArray[Any]) -> None:
         needed = self.size + len(numbers)
         if needed > len(self._array):
-            self._move(needed + max(needed // 32, _LEAST_ROOM), self._array.dtype)
+            self._move(needed + max(needed // 16, _LEAST_ROOM), self._array.dtype)
         self._array[self.size : needed] = numbers
         self.size = needed
 

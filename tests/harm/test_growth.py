@@ -28,12 +28,12 @@ BYTES_PER_VALUE = 8
 
 
 def _append_rows(path: Path, first: int, count: int) -> int:
-    """Rows of a journal from iteration ``first`` on; how many values they hold, with time and iteration."""
+    """Rows of a journal from iteration ``first`` on; how many values they hold."""
     noise, values = random.Random(first), 0
     with Journal(path) as journal:
         for iteration in range(first, first + count):
             row: dict[str, Any] = metric_values(iteration, DAY, noise, None)
-            values += len(row) + 2
+            values += len(row)
             journal.append("metrics", iteration, values=row)
     return values
 
@@ -58,7 +58,7 @@ def test_the_screens_memory(tmp_path: Path, scale: float, figure: Figure) -> Non
         grown = _used() - before
     finally:
         tracemalloc.stop()
-    result = f"{grown / values:.1f} bytes a value read: metrics, their time and iteration"
+    result = f"{grown / values:.1f} bytes a value read"
     figure("a screen's memory over a journal of values", 2 * values, result)
     assert follower.tape.last == 2 * (rows // 2)
     assert grown / values <= BYTES_PER_VALUE

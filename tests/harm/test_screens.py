@@ -123,7 +123,7 @@ def test_screens_that_go_do_no_harm(
     )  # fmt: skip
     assert not wrong
     assert max(processor) < COMPLETE_SECONDS / 2
-    assert max(seconds) < COMPLETE_SECONDS * (1 if scale >= 1 else 5)
+    assert max(seconds) < COMPLETE_SECONDS * (1 if scale >= 1 else 2.5)
 
 
 def test_signals_while_a_screen_starts(

@@ -94,9 +94,10 @@ def test_home_with_very_many_runs(tmp_path: Path, scale: float, figure: Figure) 
     # Of processor time: the machine may do other things too. What is read grows with the number of runs.
     assert painting < PAINTED_SECONDS
     assert completing < PAINTED_SECONDS + (COMPLETE_SECONDS - PAINTED_SECONDS) * count / RUNS
-    if scale >= 1:  # of the clock as well: whoever asks for all of it leaves the machine alone
-        assert painted < PAINTED_SECONDS
-        assert done < COMPLETE_SECONDS
+    # By the clock: whoever asks for all of it leaves the machine alone.
+    patience = 1 if scale >= 1 else 5
+    assert painted < patience * PAINTED_SECONDS
+    assert done < patience * COMPLETE_SECONDS
 
 
 def _processor_seconds(screen: Terminal) -> float:
