@@ -16,6 +16,7 @@ class _Moments(NamedTuple):
     averages: list[Tensor]
     squares: list[Tensor]
     steps: list[Tensor]
+    """The same one for all."""
 
 
 class Adam:
@@ -42,7 +43,11 @@ class Adam:
         if moments is None or not self._are_in_use(moments):
             # At the first step, and where ``state`` was replaced.
             moments = self._moments = self._gathered()
-        torch._foreach_add_(moments.steps, 1)
+        step = moments.steps[0]
+        if step.is_cpu:
+            step.numpy()[...] += 1  # at a fraction of what PyTorch takes for it
+        else:
+            step.add_(1)
         torch._fused_adam_(
             self._wholes,
             [whole.grad for whole in self._wholes if whole.grad is not None],
@@ -60,20 +65,20 @@ class Adam:
         )
 
     def _are_in_use(self, moments: _Moments) -> bool:
-        return any(self.state[self._parameters[0]].get("step") is step for step in moments.steps)
+        return self.state[self._parameters[0]].get("step") is moments.steps[0]
 
     def _gathered(self) -> _Moments:
         """Moments of whole tensors, beginning with those in ``state``, which become views of them."""
-        moments = _Moments([], [], [])
+        step = torch.zeros((), device=self._wholes[0].device)
+        moments = _Moments([], [], [step] * len(self._wholes))
         for whole in self._wholes:
             average, square = torch.zeros_like(whole), torch.zeros_like(whole)
-            steps = torch.zeros((), device=whole.device)
             for parameter in self._parameters:
                 if parameter.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
                     continue
                 where = (parameter.shape, parameter.stride(), parameter.storage_offset())
                 views = {
-                    "step": steps,
+                    "step": step,
                     "exp_avg": average.as_strided(*where),
                     "exp_avg_sq": square.as_strided(*where),
                 }
@@ -82,5 +87,4 @@ class Adam:
                 self.state[parameter] = views
             moments.averages.append(average)
             moments.squares.append(square)
-            moments.steps.append(steps)
         return moments

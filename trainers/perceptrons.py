@@ -37,6 +37,10 @@ class Perceptrons:
     """All weights and biases, one after the other and with zeros between, [any]."""
     gradient: Tensor
     """Theirs, of the same shape: the ``grad`` of ``parameters``."""
+    outputs: Array
+    """What :meth:`forward` gave last, [N, widest, B]."""
+    output_gradients: Array
+    """A loss's derivatives by ``outputs``, for :meth:`backward`; to be left 0 where these are padded."""
 
     def __init__(self, *networks: nn.Sequential) -> None:
         linear = ([layer for layer in network if isinstance(layer, nn.Linear)] for network in networks)
@@ -45,19 +49,21 @@ class Perceptrons:
         self.parameters = depths[0][0].weight.detach().new_zeros(sum(sizes))
         self.gradient = self.parameters.grad = torch.zeros_like(self.parameters)
         parts = (torch.split_with_sizes(whole, sizes) for whole in (self.parameters, self.gradient))
-        self._layers = [_Layers(*each) for each in zip(depths, *parts, strict=True)]
+        kinds = [*[_Layers] * (len(depths) - 1), _OutputLayers]
+        self._layers = [kind(*each) for kind, *each in zip(kinds, depths, *parts, strict=True)]
         self._count, self._rows = len(networks), 0
         self._outputs: list[Tensor] = []
         self._hidden: list[Array | None] = []
         self._gradients: list[Tensor] = []
+        self.outputs = self.output_gradients = np.empty((self._count, 0, 0), np.float32)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The outputs [N, B, widest] for ``inputs`` [B, in]; good until the next call."""
+        """The outputs [N, widest, B] for ``inputs`` [B, in]; good until the next call."""
         if inputs.shape[0] != self._rows:
             self._allocate(inputs)
         x = self._inputs = inputs.expand(self._count, *inputs.shape)
         for layers, output, hidden in zip(self._layers, self._outputs, self._hidden, strict=True):
-            torch.baddbmm(layers.bias, x, layers.turned_weight, out=output)
+            layers.forward(x, output)
             if hidden is not None:
                 np.tanh(hidden, out=hidden)
             x = output
@@ -74,24 +80,23 @@ class Perceptrons:
                 np.tanh(hidden, out=hidden)
         return output
 
-    def backward(self, gradients: Tensor) -> None:
-        """Set ``grad`` of all parameters, from a loss's ``gradients`` [N, B, widest] at the latest outputs.
-
-        They are 0 where outputs are padded. What it sets is good until the next call.
-        """
+    def backward(self) -> None:
+        """Set ``grad`` of all parameters from ``output_gradients``; good until the next call."""
+        gradients = self._gradients[-1]
         for number in range(len(self._layers) - 1, 0, -1):
             layers, x, below = self._layers[number], self._outputs[number - 1], self._gradients[number - 1]
             layers.differentiate(x, gradients)
-            torch.bmm(gradients, layers.weight, out=below)
+            layers.differentiate_inputs(gradients, below)
             gradients = _tanh_backward(below, x, grad_input=below)
         self._layers[0].differentiate(self._inputs, gradients)
 
     def _allocate(self, inputs: Tensor) -> None:
         """Tensors for as many rows as ``inputs`` has."""
         self._rows = len(inputs)
-        self._outputs = [inputs.new_empty(self._count, self._rows, layers.outputs) for layers in self._layers]
+        self._outputs = [inputs.new_empty(layers.output_shape(self._rows)) for layers in self._layers]
         self._hidden = [*(output.numpy() for output in self._outputs[:-1]), None]
-        self._gradients = [torch.empty_like(output) for output in self._outputs[:-1]]
+        self._gradients = [torch.zeros_like(output) for output in self._outputs]
+        self.outputs, self.output_gradients = self._outputs[-1].numpy(), self._gradients[-1].numpy()
 
 
 class _Layers:
@@ -141,6 +146,17 @@ class _Layers:
         parameter.data = to.copy_(parameter.detach())
         parameter.grad = gradient
 
+    def output_shape(self, rows: int) -> tuple[int, ...]:
+        return len(self.weight), rows, self.outputs
+
+    def forward(self, x: Tensor, outputs: Tensor) -> None:
+        """Write the ``outputs`` for ``x`` [N, B, in]."""
+        torch.baddbmm(self.bias, x, self.turned_weight, out=outputs)
+
+    def differentiate_inputs(self, gradients: Tensor, by_inputs: Tensor) -> None:
+        """Write the derivatives ``by_inputs`` [N, B, in], for the ``gradients`` at the outputs."""
+        torch.bmm(gradients, self.weight, out=by_inputs)
+
     def differentiate(self, x: Tensor, gradients: Tensor) -> None:
         """Set ``grad`` of the parameters, for inputs ``x`` and the ``gradients`` at the outputs."""
         if self._turned is None:
@@ -149,3 +165,20 @@ class _Layers:
             # Many rows by few columns take MKL four times as long as few rows by many columns.
             self._weight_gradient.copy_(torch.bmm(x.mT, gradients, out=self._turned).mT)
         torch.sum(gradients, 1, keepdim=True, out=self._bias_gradient)
+
+
+class _OutputLayers(_Layers):
+    """The last ones. Their outputs are [N, out, B]: few rows of many columns, as MKL and NumPy like them."""
+
+    def output_shape(self, rows: int) -> tuple[int, ...]:
+        return len(self.weight), self.outputs, rows
+
+    def forward(self, x: Tensor, outputs: Tensor) -> None:
+        torch.baddbmm(self.bias.mT, self.weight, x.mT, out=outputs)
+
+    def differentiate_inputs(self, gradients: Tensor, by_inputs: Tensor) -> None:
+        torch.bmm(gradients.mT, self.weight, out=by_inputs)
+
+    def differentiate(self, x: Tensor, gradients: Tensor) -> None:
+        torch.bmm(gradients, x, out=self._weight_gradient)
+        torch.sum(gradients, 2, keepdim=True, out=self._bias_gradient.mT)

@@ -38,7 +38,7 @@ class CategoricalHead(nn.Module):
         self.outputs = sum(spec.sizes)
         self._sizes = list(spec.sizes)
         self.shape, self.dtype = (len(spec.sizes),), torch.int64
-        self._starts = np.asarray(spec.starts).reshape(spec.shape)
+        self._starts = np.asarray(spec.starts, spec.dtype).reshape(spec.shape)
 
     def distribution(self, outputs: Tensor) -> Categorical:
         """What ``outputs`` [..., outputs] say of the actions."""
@@ -65,8 +65,9 @@ class CategoricalHead(nn.Module):
 
     def shaped(self, actions: Tensor) -> Array:
         """``actions`` as elements of the action space, [B, *shape], counted from its start."""
-        counted = _numpy(actions).reshape(-1, *self.spec.shape)
-        return np.asarray(counted + self._starts, self.spec.dtype)
+        counted = _numpy(actions).astype(self.spec.dtype).reshape(-1, *self.spec.shape)
+        counted += self._starts
+        return counted
 
 
 class GaussianHead(nn.Module):
@@ -208,7 +209,7 @@ class Policy(nn.Module):
             outputs, values = self.actor(inputs), self.critic(inputs).squeeze(-1)
         else:
             both = self.perceptrons.forward(inputs)
-            outputs, values = both[_ACTOR, :, : self.head.outputs], both[_CRITIC, :, 0].clone()
+            outputs, values = both[_ACTOR, : self.head.outputs].mT, both[_CRITIC, 0].clone()
         log_prob, entropy = self.head.evaluate(outputs, actions)
         return log_prob, entropy, values
 
@@ -223,7 +224,7 @@ class Policy(nn.Module):
 
     def normalizer_rows(self, observations: Tensor) -> Tensor:
         """``observations`` [B, *shape] as ``normalizer.update`` takes them, [B, size]."""
-        return observations.reshape(-1, self.observation.size)
+        return observations if observations.ndim == 2 else observations.reshape(-1, self.observation.size)
 
     def _actor_outputs(self, observations: Tensor) -> Tensor:
         inputs = self.inputs(observations)

@@ -27,6 +27,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -184,6 +185,7 @@ class PPO:
         return tuple(torch.cat(result) for result in results)
 
     @torch.no_grad()
+    @np.errstate(all="ignore")  # What is not finite is found in what is measured.
     def _update(self, batch: Minibatch) -> tuple[dict[str, float], str | None]:
         """The epochs over ``batch``: what was measured, mean over minibatches; the fault that ended them."""
         h = self.settings.values
@@ -207,12 +209,18 @@ class PPO:
         return means, fault
 
     def _minibatches(self, batch: Minibatch) -> Iterator[tuple[int, int, Minibatch]]:
-        """Epoch and number, from 1, and :func:`weighed` rows of each minibatch; every epoch shuffles anew.
+        """Epoch and number, from 1, and :func:`weighed` rows of each minibatch; every epoch shuffles anew,
+        unless its only minibatch is the whole rollout, whose order does not matter.
 
         A minibatch in which no row counts is left out: it would move the weights by Adam's momentum alone.
         """
         h = self.settings.values
         generator, rows = self.generators["minibatches"], len(batch.weights)
+        if h.minibatch_size == rows:
+            everything = weighed(batch, h)
+            epochs = range(1, h.epochs + 1) if everything.weights.any() else ()
+            yield from ((epoch, 1, everything) for epoch in epochs)
+            return
         order = torch.cat([torch.randperm(rows, generator=generator) for _ in range(h.epochs)])
         order = order.to(self.device)
         # All epochs at once, which takes `epochs` times the memory of the rollout's rows, but for
@@ -373,6 +381,8 @@ def gradients(policy: Policy, batch: Minibatch, h: PPOHyperparameters) -> Measur
 
 def _fault(measured: Measured, epoch: int, number: int) -> str | None:
     """Which losses or gradients are not finite, and where, in words."""
+    if math.isfinite(sum(getattr(measured, name) for name in _MUST_BE_FINITE)):
+        return None
     broken = [
         f"{words} = {value:g}"
         for name, words in _MUST_BE_FINITE.items()

@@ -25,23 +25,25 @@ if TYPE_CHECKING:
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
-@np.errstate(all="ignore")  # What is not finite is found in what was measured.
 def gradients_by_hand(
     policy: Policy, perceptrons: Perceptrons, batch: Minibatch, h: PPOHyperparameters
 ) -> list[float]:
-    """What :func:`trainers.ppo.gradients` does and returns, for a policy with ``perceptrons``."""
+    """What :func:`trainers.ppo.gradients` does and returns, for a policy with ``perceptrons``.
+
+    What is not finite is to be found in what it returns; NumPy's warnings of it are the caller's.
+    """
     head, inputs = policy.head, policy.inputs(batch.observations)
-    outputs, size = perceptrons.forward(inputs).numpy(), head.outputs
-    given, actions = np.ascontiguousarray(outputs[0, :, :size].T), batch.actions.numpy().T
+    perceptrons.forward(inputs)
+    outputs, derivatives, size = perceptrons.outputs, perceptrons.output_gradients, head.outputs
+    given, actions = outputs[0, :size], batch.actions.numpy().T
     if isinstance(head, GaussianHead):
         taken = _in_normal(given, actions, head.log_std.detach().numpy())
     else:
         taken = _in_choices(given, actions, head.spec.sizes)
-    loss = _loss(taken.log_probs, taken.entropy, outputs[1, :, 0], batch, h)
+    loss = _loss(taken.log_probs, taken.entropy, outputs[1, 0], batch, h)
     by_output, by_log_std = taken.derivatives(loss.by_log_prob, loss.by_entropy)
-    derivatives = np.zeros_like(outputs)
-    derivatives[0, :, :size], derivatives[1, :, 0] = by_output.T, loss.by_value
-    perceptrons.backward(torch.from_numpy(derivatives))
+    derivatives[0, :size], derivatives[1, 0] = by_output, loss.by_value
+    perceptrons.backward()
     gradient = perceptrons.gradient.numpy()
     squares = gradient.dot(gradient)
     if by_log_std is not None:
@@ -65,11 +67,10 @@ def _loss(log_probs: Array, entropy: Array, values: Array, batch: Minibatch, h: 
     log_ratio = (log_probs - old_log_probs) * counted
     ratio = np.exp(log_ratio)
     excess = ratio - 1
-    weighted = shares * advantages
-    gained = ratio * weighted
-    limited = ratio.clip(1 - h.clip_epsilon, 1 + h.clip_epsilon) * weighted
+    gained = ratio * advantages
+    limited = np.minimum(np.maximum(ratio, 1 - h.clip_epsilon), 1 + h.clip_epsilon) * advantages
     # Where the clipped term is the smaller one, it is constant.
-    by_log_prob = -gained * (gained <= limited)
+    by_log_prob = -shares * gained * (gained <= limited)
 
     errors = values - targets
     squares, by_value = np.square(errors), h.value_coef * shares * errors
@@ -79,16 +80,23 @@ def _loss(log_probs: Array, entropy: Array, values: Array, batch: Minibatch, h: 
         clipped_squares = np.square(old_values + kept - targets)
         by_value *= (moved == kept) | (squares >= clipped_squares)
         squares = np.maximum(squares, clipped_squares)
-    measured = (
-        -np.minimum(gained, limited).sum(),
-        0.5 * shares.dot(squares),
-        shares.dot(entropy),
-        np.maximum(shares.dot(excess - log_ratio), 0),  # negative by rounding only; NaN stays NaN
-        shares.dot(np.abs(excess) > h.clip_epsilon),
-        (ratio * counted).max(),
-    )
+
+    terms = np.empty((5, len(shares)), shares.dtype)
+    np.minimum(gained, limited, out=terms[0])
+    terms[1], terms[2] = squares, entropy
+    np.subtract(excess, log_ratio, out=terms[3])
+    np.greater(np.abs(excess), h.clip_epsilon, out=terms[4])
+    surrogate, square, mean_entropy, approx_kl, clip_fraction = terms.dot(shares).tolist()
+    measured = [
+        -surrogate,
+        0.5 * square,
+        mean_entropy,
+        max(approx_kl, 0.0),  # negative by rounding only; NaN stays NaN
+        clip_fraction,
+        float(np.maximum.reduce(ratio * counted)),
+    ]
     by_entropy = -h.entropy_coef * shares if h.entropy_coef else None
-    return _Loss([float(value) for value in measured], by_log_prob, by_entropy, by_value)
+    return _Loss(measured, by_log_prob, by_entropy, by_value)
 
 
 class _Taken(NamedTuple):
@@ -121,7 +129,9 @@ def _in_normal(mean: Array, actions: Array, log_std: Array) -> _Taken:
 
 def _in_choices(logits: Array, actions: Array, sizes: Sequence[int]) -> _Taken:
     """``logits`` [sum of sizes, B] of independent choices, ``actions`` [choices, B]."""
-    parts = np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [logits]
+    if len(sizes) == 1:
+        return _in_choice(logits, actions[0])
+    parts = np.split(logits, np.cumsum(sizes)[:-1])
     taken = [_in_choice(part, action) for part, action in zip(parts, actions, strict=True)]
 
     def derivatives(by_log_prob: Array, by_entropy: Array | None) -> tuple[Array, None]:
@@ -133,12 +143,13 @@ def _in_choices(logits: Array, actions: Array, sizes: Sequence[int]) -> _Taken:
 
 
 def _in_choice(logits: Array, action: Array) -> _Taken:
-    shifted = logits - logits.max(0)
+    # Reductions by ufunc: what arrays' own methods add costs as much as the arithmetic.
+    shifted = logits - np.maximum.reduce(logits)
     powers = np.exp(shifted)
-    total = powers.sum(0)
+    total = np.add.reduce(powers)
     log_probs, probs = shifted - np.log(total), powers / total
     taken = np.arange(len(logits))[:, None] == action
-    entropy = -(probs * log_probs).sum(0)
+    entropy = -np.add.reduce(probs * log_probs)
 
     def derivatives(by_log_prob: Array, by_entropy: Array | None) -> tuple[Array, None]:
         # Of log p(action): 1 at the action − p. Of the entropy H: −p (log p + H).
@@ -147,4 +158,4 @@ def _in_choice(logits: Array, action: Array) -> _Taken:
             by_logit -= by_entropy * probs * (log_probs + entropy)
         return by_logit, None
 
-    return _Taken((log_probs * taken).sum(0), entropy, derivatives)
+    return _Taken(np.add.reduce(log_probs * taken), entropy, derivatives)

@@ -59,6 +59,7 @@ class Collector:
         self._rows, self._actions_rows = self.observations.unbind(), self.actions.unbind()
         # To another device one copy a step, from page-locked memory where that makes it faster.
         self._arrived = None if device.type == "cpu" else torch.zeros_like(self._rows[0], device="cpu")
+        self._arrays = [row.numpy() for row in self._rows] if device.type == "cpu" else []
         if device.type == "cuda" and self._arrived is not None:
             self._arrived = self._arrived.pin_memory()
         self.rewards = np.zeros((steps, count))
@@ -91,7 +92,7 @@ class Collector:
     def _observe(self, t: int, observations: Array) -> Tensor:
         row = self._rows[t]
         if self._arrived is None:
-            row.numpy()[...] = observations
+            self._arrays[t][...] = observations
             return row
         self._arrived.numpy()[...] = observations
         return row.copy_(self._arrived, non_blocking=True)

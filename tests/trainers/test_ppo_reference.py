@@ -193,7 +193,7 @@ class SlowPPO:
         {},
         {"normalize_observations": True, "normalize_rewards": True, "value_clip_epsilon": 0.1},
         {"target_kl": 5e-4, "normalize_advantages": False, "epochs": 8, "gamma": 0.9, "max_grad_norm": None},
-        {"minibatch_size": 120, "epochs": 1, "anneal_steps": 300},
+        {"minibatch_size": 120, "epochs": 3, "anneal_steps": 300},
     ],
     ids=["plain", "normalised", "stopped", "whole"],
 )
