@@ -6,21 +6,27 @@ record that makes no sense is passed over.
 
 from __future__ import annotations
 
+import math
+import statistics
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from metarl_tui.columns import Floats, Ints, Table
 from metarl_tui.events import EVENT_KINDS, Event, EventKind, Marker, Record, changes_of, describe
-from metarl_tui.runs.blocks import LARGEST_ITERATION, Block
+from metarl_tui.runs.blocks import LARGEST_ITERATION, NEWEST_ROWS, Block
+from metarl_tui.runs.records import is_moment
 from metarl_tui.runs.states import ENDED
 from trainers.hyperparameters import TrainerEntry
 
 __all__ = ["Event", "Marker", "Record", "Tape"]
 
-_TIME = "\0time"
+_DURATION = "time/iteration_seconds"
+_FEWEST_GAPS = 3
 _MOST_PICTURES = 1000  # When there are more, every other one is let go.
 
 
@@ -46,6 +52,7 @@ class Tape:
         """The newest record that says what the worker runs on."""
         self._metrics = Table()
         self._last = 0
+        self._newest_rows: deque[tuple[int, Any]] = deque(maxlen=NEWEST_ROWS)  # iteration, time
         self._events: list[Event] = []
         self._markers: list[Marker] = []
         self._outcomes: dict[str, Record] = {}
@@ -70,9 +77,10 @@ class Tape:
                     self._last = iteration
                     if list(values) != keys:
                         keys = list(values)
-                        iterations, lines = rows.setdefault((*keys, _TIME), ([], []))
+                        iterations, lines = rows.setdefault(tuple(keys), ([], []))
                     iterations.append(iteration)
-                    lines.append([*values.values(), record.get("time")])
+                    lines.append(list(values.values()))
+                    self._newest_rows.append((iteration, record.get("time")))
             elif kind == "picture":
                 self._add_picture(iteration, record.get("picture"))
             elif kind in EVENT_KINDS:
@@ -92,15 +100,16 @@ class Tape:
         """Add what another process read, which the tape :meth:`goes_on_with`."""
         self._metrics.extend(
             {
-                (*rows.keys, _TIME): (
-                    np.frombuffer(rows.iterations, np.int32),
-                    np.frombuffer(rows.values, np.float64).reshape(-1, len(rows.keys) + 1),
+                rows.keys: (
+                    np.asarray(rows.iterations, np.int32),
+                    np.asarray(rows.values, np.float64).reshape(len(rows.iterations), len(rows.keys)),
                 )
                 for rows in block.rows
             }
         )
         if block.iterations is not None:
             self._last = block.iterations[1]
+        self._newest_rows.extend(block.newest_rows)
         self.extend(block.events)
         self.version += 1
 
@@ -137,6 +146,8 @@ class Tape:
         """What stood above the checkpoint that a run was resumed from did not happen to its weights."""
         self._metrics.cut_above(iteration)
         self._last = min(self._last, iteration)
+        while self._newest_rows and self._newest_rows[-1][0] > iteration:
+            self._newest_rows.pop()
         while self._pictures and self._pictures[-1][0] > iteration:
             self._pictures.pop()
         self._events = [
@@ -161,7 +172,7 @@ class Tape:
     @property
     def keys(self) -> list[str]:
         """Keys of all metrics, in the order in which they first appeared."""
-        return [key for key in self._metrics.keys if key != _TIME]
+        return self._metrics.keys
 
     def series(self, key: str) -> tuple[Ints, Floats]:
         """Iterations and values of a metric, oldest first; empty when it was never measured.
@@ -174,10 +185,6 @@ class Tape:
         """The newest value at or before ``iteration``, NaN included; ``None`` when there is none."""
         found = self._metrics.newest(key, iteration)
         return found[1] if found else None
-
-    def time_at(self, iteration: int) -> float | None:
-        """Unix time at which the row at or before ``iteration`` was written."""
-        return self.value_at(_TIME, iteration)
 
     def picture_at(self, iteration: int) -> tuple[int, Record] | None:
         """The newest picture at or before ``iteration``, as journaled, and the iteration that drew it."""
@@ -192,13 +199,31 @@ class Tape:
         return self._rate[1]
 
     def _median_seconds(self) -> float:
-        durations = self.series("time/iteration_seconds")[1]
-        if not len(durations):
-            iterations, times = self.series(_TIME)
-            durations = np.diff(times) / np.diff(iterations)
+        durations = self.series(_DURATION)[1]
         sample = durations[:: max(1, len(durations) // 1000)]
         sample = sample[np.isfinite(sample)]
-        return max(float(np.median(sample)), 0.0) if len(sample) else 0.0
+        return max(float(np.median(sample)), 0.0) if len(sample) else self._newest_seconds
+
+    def seconds_per_iteration_at(self, iteration: int) -> float:
+        """Duration of an iteration then; 0 when it is not known.
+
+        At the end of the tape it is the median of the newest ones, and includes what they waited for.
+        """
+        if iteration >= self.last:
+            return self._newest_seconds
+        seconds = self.value_at(_DURATION, iteration)
+        return seconds if seconds is not None and 0 < seconds < math.inf else 0.0
+
+    @property
+    def _newest_seconds(self) -> float:
+        """Median time between the newest rows, divided by the iterations from one to the next."""
+        rows = [(iteration, moment) for iteration, moment in self._newest_rows if is_moment(moment)]
+        gaps = [
+            (later - earlier) / (iteration - before)
+            for (before, earlier), (iteration, later) in pairwise(rows)
+            if later > earlier
+        ]
+        return statistics.median(gaps) if len(gaps) >= _FEWEST_GAPS else 0.0
 
     # -- events and values in force ---------------------------------------------------------------
 

@@ -8,11 +8,9 @@ while all of it is read to another tape, which then takes its place.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from metarl_tui.app.moment import Moment
@@ -182,7 +180,7 @@ class Follower:
         if starting and at_end and self.over:
             state = "starting"
         self._total = total = total_iterations(tape, tape.hyperparameters_at(), self._total)
-        seconds = seconds_between_rows(tape, iteration)
+        seconds = tape.seconds_per_iteration_at(iteration)
         speed = tape.value_at("time/fps", iteration)
         seed = config.setup.get("seed")
         running = at_end and state == "running"
@@ -232,12 +230,3 @@ def total_iterations(tape: Tape, values: Mapping[str, Any], before: int | None =
     if before is not None and before >= last and abs(before - forecast) <= 1 + _DOUBT * remaining:
         return before
     return forecast
-
-
-def seconds_between_rows(tape: Tape, iteration: int) -> float | None:
-    """Median wall-clock time of the newest iterations up to ``iteration``, waiting included."""
-    first = max(tape.first, iteration - _RECENT_ROWS)
-    moments = [(one, tape.time_at(one)) for one in range(first, iteration + 1)]
-    times = [moment for _, moment in moments if moment is not None]
-    gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
-    return statistics.median(gaps) if len(gaps) > 2 else None

@@ -39,6 +39,8 @@ LARGEST_ITERATION = 2**31 - 2
 """The largest iteration of a row that a tape takes; one more still fits into 32 bits."""
 WITNESS = 32
 """Bytes before a reader's position that must not change; they hold a line's checksum."""
+NEWEST_ROWS = 25
+"""Rows at the end of a run whose times are kept: enough for the median of what passed between them."""
 
 _PIECE = 1 << 20
 _STRETCH = 1 << 14
@@ -53,10 +55,10 @@ class MetricsRows:
     """Metrics rows with the same ``keys``."""
 
     keys: tuple[str, ...]
-    iterations: memoryview
+    iterations: memoryview[int]
     """Whole numbers of 32 bits, ascending."""
-    values: memoryview
-    """Floats of 64 bits, row by row: the values in the order of the keys, then the time."""
+    values: memoryview[float]
+    """Floats of 64 bits, row by row, in the order of the keys."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Block:
     ending: bytes = b""
     iterations: tuple[int, int] | None = None
     rows: tuple[MetricsRows, ...] = ()
+    newest_rows: tuple[tuple[int, float], ...] = ()
+    """Iteration and time of the last rows, at most :data:`NEWEST_ROWS`."""
     events: tuple[Record, ...] = ()
     """All other records, as a reader hands them out."""
 
@@ -203,6 +207,7 @@ def _block(data: bytes, start: int) -> Block:
     iterations: list[int] = []
     times: list[float] = []
     rows: list[int] = []
+    row_times: list[float] = []
     events: list[Record] = []
     groups: dict[tuple[str, ...], tuple[list[int], list[Any]]] = {}
     keys: list[str] | None = None
@@ -223,9 +228,9 @@ def _block(data: bytes, start: int) -> Block:
                 if not are_clean(row.keys()):
                     return unread
             rows.append(iteration)
+            row_times.append(moment)
             own.append(iteration)
             values += row.values()
-            values.append(moment)
         if not heads_fit(seqs, iterations, times) or rows != sorted(set(rows)):
             return unread
         found = [
@@ -239,8 +244,16 @@ def _block(data: bytes, start: int) -> Block:
         return unread
     if rows and rows[-1] > LARGEST_ITERATION:
         return unread
-    between = (rows[0], rows[-1]) if rows else None
-    return Block(start, unread.end, (first, last), data[-WITNESS:], between, tuple(found), tuple(events))
+    return Block(
+        start,
+        unread.end,
+        (first, last),
+        data[-WITNESS:],
+        (rows[0], rows[-1]) if rows else None,
+        tuple(found),
+        tuple(zip(rows[-NEWEST_ROWS:], row_times[-NEWEST_ROWS:], strict=True)),
+        tuple(events),
+    )
 
 
 def _event(record: Record) -> Record:
@@ -264,6 +277,7 @@ def pack(block: Block) -> bytes:
             "ending": block.ending.decode("latin-1"),
             "iterations": block.iterations,
             "rows": [(rows.keys, len(rows.iterations)) for rows in block.rows],
+            "newest_rows": block.newest_rows,
             "events": block.events,
         }
     )
@@ -275,13 +289,14 @@ def unpack(packed: bytes, head: int) -> Block:
     """The block of which ``packed`` is head and arrays."""
     told = orjson.loads(packed[:head])
     numbers = memoryview(packed)[head:]
-    values, sizes = [], [(len(keys) + 1, count) for keys, count in told["rows"]]
-    for width, count in sizes:
-        values.append(numbers[: 8 * width * count])
-        numbers = numbers[8 * width * count :]
+    values = []
+    for keys, count in told["rows"]:
+        size = 8 * len(keys) * count
+        values.append(numbers[:size].cast("d"))
+        numbers = numbers[size:]
     rows = []
     for (keys, count), floats in zip(told["rows"], values, strict=True):
-        rows.append(MetricsRows(tuple(keys), numbers[: 4 * count], floats))
+        rows.append(MetricsRows(tuple(keys), numbers[: 4 * count].cast("i"), floats))
         numbers = numbers[4 * count :]
     start, end = told["span"]
     return Block(
@@ -291,6 +306,7 @@ def unpack(packed: bytes, head: int) -> Block:
         told["ending"].encode("latin-1"),
         tuple(told["iterations"]) if told["iterations"] else None,
         tuple(rows),
+        tuple((iteration, moment) for iteration, moment in told["newest_rows"]),
         tuple(told["events"]),
     )
 

@@ -61,6 +61,22 @@ def test_more_total_steps_are_more_iterations() -> None:
     assert total_iterations(tape, {"iterations": 50}) == 100
 
 
+def test_the_speed_at_the_end_counts_waiting_and_elsewhere_is_the_iterations_own(tmp_path: Path) -> None:
+    """Of a run that counts no steps."""
+    records = [
+        {"seq": one, "kind": "metrics", "iteration": one, "time": 4.0 * one,
+         "values": {"time/iteration_seconds": one / 10}}
+        for one in range(1, 41)
+    ]  # fmt: skip
+    folder = RunFolder(write_run(tmp_path, records=records))
+    follower = Follower(folder, folder.config)
+    follower.take(follower.look())
+    speeds = [follower.moment(Playhead("held", at)) for at in (5, 20, 40)]
+    assert [(one.speed, one.unit) for one in speeds] == [
+        (2.0, "iterations"), (0.5, "iterations"), (0.25, "iterations"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("total", [1e308, math.inf, "many", None, -5])
 @pytest.mark.parametrize("steps", [1e-300, 0.0, -1.0, math.nan, 1e300])
 def test_no_total_is_too_strange(total: object, steps: float) -> None:

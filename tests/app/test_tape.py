@@ -198,6 +198,58 @@ def test_the_rate_is_the_median_duration(tape: Tape) -> None:
     assert Tape().seconds_per_iteration == 0.0
 
 
+def timed(iteration: int, moment: Any, **values: Any) -> dict[str, Any]:
+    return {**row(iteration, **values), "time": moment}
+
+
+def test_the_newest_iterations_take_what_passes_between_them() -> None:
+    tape = Tape()
+    assert tape.seconds_per_iteration_at(0) == 0.0
+    tape.extend([timed(one, 0.5 * one, **{"time/iteration_seconds": 0.1}) for one in range(1, 4)])
+    assert tape.seconds_per_iteration_at(3) == 0.0  # so few tell nothing
+    tape.extend([timed(one, 0.5 * one, **{"time/iteration_seconds": 0.1}) for one in range(4, 200)])
+    assert tape.seconds_per_iteration_at(199) == tape.seconds_per_iteration_at(300) == 0.5
+    tape.extend([timed(one, 3.0 * one, **{"time/iteration_seconds": 0.2}) for one in range(200, 300)])
+    assert tape.seconds_per_iteration_at(299) == 3.0
+    assert tape.seconds_per_iteration_at(298) == 0.2
+    assert tape.seconds_per_iteration_at(100) == 0.1
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, "nan", "inf", None, "soon"])
+def test_a_duration_that_makes_no_sense_is_not_known(seconds: Any) -> None:
+    tape = Tape()
+    tape.extend([row(1, **{"time/iteration_seconds": seconds}), row(2)])
+    assert tape.seconds_per_iteration_at(1) == 0.0
+
+
+def test_rows_of_some_iterations_tell_the_time_of_one() -> None:
+    tape = Tape()
+    tape.extend([timed(10 * one, 20.0 * one) for one in range(1, 9)])
+    assert tape.seconds_per_iteration_at(80) == tape.seconds_per_iteration == 2.0
+
+
+@pytest.mark.parametrize("nonsense", [None, "noon", math.nan, -math.inf, True, 10**400])
+def test_a_time_that_makes_no_sense_is_passed_over(nonsense: Any) -> None:
+    tape = Tape()
+    tape.extend([timed(one, nonsense if one % 5 == 0 else 2.0 * one) for one in range(1, 30)])
+    assert tape.seconds_per_iteration_at(29) == 2.0
+    backwards = Tape()
+    backwards.extend([timed(one, 1000.0 - one) for one in range(1, 30)])
+    assert backwards.seconds_per_iteration_at(29) == 0.0
+
+
+def test_after_a_resume_the_times_of_what_did_not_happen_do_not_count() -> None:
+    tape = Tape()
+    tape.extend([timed(one, 1.0 * one if one <= 10 else 100.0 * one) for one in range(1, 31)])
+    assert tape.seconds_per_iteration_at(30) == 100.0
+    tape.extend([{"kind": "resumed", "iteration": 10, "from": 10}])
+    assert tape.seconds_per_iteration_at(10) == 1.0
+    tape.extend([timed(11, 9000.0), timed(12, 9001.0)])
+    assert tape.seconds_per_iteration_at(12) == 1.0
+    tape.extend([{"kind": "resumed", "iteration": 0, "from": 0}])
+    assert tape.seconds_per_iteration_at(0) == 0.0
+
+
 def test_two_hundred_records_are_read_in_little_time() -> None:
     records = run_records(2000)[100:300]
     durations = []

@@ -17,7 +17,15 @@ import pytest
 from fake_runs import run_records, write_run
 
 from metarl_tui.runs import blocks, journal_reader
-from metarl_tui.runs.blocks import Block, JournalBlocks, blocks_if_big, pack, read_block, unpack
+from metarl_tui.runs.blocks import (
+    NEWEST_ROWS,
+    Block,
+    JournalBlocks,
+    blocks_if_big,
+    pack,
+    read_block,
+    unpack,
+)
 from metarl_tui.runs.files import read_exactly
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader
@@ -73,7 +81,7 @@ def read_in_blocks(folder: RunFolder, piece: int) -> tuple[Tape, int]:
 
 def assert_same(one: Tape, other: Tape) -> None:
     assert one.keys == other.keys
-    for key in (*one.keys, "\0time"):
+    for key in one.keys:
         for mine, others in zip(one.series(key), other.series(key), strict=True):
             np.testing.assert_array_equal(mine, others)
     assert (one.first, one.last, one.events, one.markers) == (
@@ -81,6 +89,8 @@ def assert_same(one: Tape, other: Tape) -> None:
     )  # fmt: skip
     assert (one.status, one.picture_at(10**9)) == (other.status, other.picture_at(10**9))
     assert one.hyperparameters_at() == other.hyperparameters_at()
+    assert one.seconds_per_iteration == other.seconds_per_iteration
+    assert one.seconds_per_iteration_at(one.last) == other.seconds_per_iteration_at(one.last)
 
 
 def harmed(lines: list[bytes], chance: random.Random) -> list[bytes]:
@@ -143,7 +153,6 @@ def test_good_lines_are_handed_over_and_others_left_to_the_reader(tmp_path: Path
     size = folder.journal.stat().st_size
     journal = os.open(folder.journal, os.O_RDONLY)
     found = [read_block(journal, start, min(start + 1000, size)) for start in range(0, size, 1000)]
-    os.close(journal)
     assert next(block.start for block in found if block.end > block.start) == 0
     read = [block for block in found if block.seqs]
     assert [block.seqs[0] for block in read[1:] if block.seqs] == [
@@ -153,8 +162,15 @@ def test_good_lines_are_handed_over_and_others_left_to_the_reader(tmp_path: Path
     assert read[-1].seqs[1] == len(lines)
     rows = [rows for block in read for rows in block.rows]
     assert sum(len(one.iterations) for one in rows) == 40
-    assert all(len(one.values) == len(one.iterations) * (len(one.keys) + 1) for one in rows)
+    assert all(len(one.values) == len(one.iterations) * len(one.keys) for one in rows)
     assert array("i", rows[0].iterations)[0] == 1
+    journaled = [(one["iteration"], one["time"]) for one in run_records(40) if one["kind"] == "metrics"]
+    assert [pair for block in found for pair in block.newest_rows] == journaled
+    whole = read_block(journal, 0, size)
+    assert whole.newest_rows == tuple(journaled[-NEWEST_ROWS:])
+    head = int.from_bytes(pack(whole)[:4], "little")
+    assert unpack(pack(whole)[8:], head) == whole
+    os.close(journal)
     lines[3] = lines[3].replace(b"1", b"2", 1)
     folder.journal.write_bytes(b"\n".join(lines) + b"\n")
     journal = os.open(folder.journal, os.O_RDONLY)
