@@ -60,7 +60,7 @@ def test_the_order_of_the_rules(
     prefixed = make(runs_dir, "zzzz-other-yyyy")
     assert find_run(runs_dir, "zzzz") == named
     assert find_run(runs_dir, "zzzz-") == prefixed
-    make(runs_dir, "20261126-000000-ppo-x-wwww", "latest")
+    make(runs_dir, "20991126-000000-ppo-x-wwww", "latest")  # one without a date is as old as its folder
     assert find_run(runs_dir, "latest").short_id == "wwww"
     elsewhere = make(tmp_path, "k3f9")
     monkeypatch.chdir(tmp_path)
