@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from trainers.trainer import TrainingError
 
@@ -18,3 +19,9 @@ def find_device(name: str) -> torch.device:
         if number and int(number) >= torch.cuda.device_count():
             raise TrainingError(f"device = {name}: must be below cuda:{torch.cuda.device_count()}")
     return torch.device(name)
+
+
+def use_threads(count: int) -> None:
+    """Let matrix products take so many threads, PyTorch's and NumPy's."""
+    torch.set_num_threads(count)
+    threadpool_limits(count, user_api="blas")

@@ -39,7 +39,7 @@ from trainers.adaptation import (
 )
 from trainers.arrays import adam_arrays, leaf, restore_adam, to_array
 from trainers.declarations import InvalidValue, Value, declarations
-from trainers.devices import find_device
+from trainers.devices import find_device, use_threads
 from trainers.hyperparameters import MAMLHyperparameters, MAMLSetup
 from trainers.learners import make_network
 from trainers.memory import Memory, check_memory, check_network
@@ -116,7 +116,7 @@ class MAML:
     def __init__(self, setup: MAMLSetup, hyperparameters: MAMLHyperparameters) -> None:
         self.setup = setup
         self.device = find_device(setup.device)
-        torch.set_num_threads(setup.threads)
+        use_threads(setup.threads)
         # A copy: schedules and changes write into it.
         self.begun, h = hyperparameters, replace(hyperparameters)
         self.settings = LiveSettings(h, annealed_rate(h))

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from trainers.arrays import adam_arrays, leaf, restore_adam, to_array
 from trainers.declarations import InvalidValue, Value
-from trainers.devices import find_device
+from trainers.devices import find_device, use_threads
 from trainers.envs.families import make_family
 from trainers.envs.families.family import FamilyTasks
 from trainers.fast_weights import FastWeights
@@ -124,7 +124,7 @@ class MAMLPPO:
     def __init__(self, setup: MAMLPPOSetup, hyperparameters: MAMLPPOHyperparameters) -> None:
         self.setup = setup
         self.device = find_device(setup.device)
-        torch.set_num_threads(setup.threads)
+        use_threads(setup.threads)
         # A copy: schedules and changes write into it.
         h = replace(hyperparameters)
         self.settings = LiveSettings(h, annealed_rate(h))

@@ -69,15 +69,15 @@ class Perceptrons:
             x = output
         return x
 
-    def forward_of(self, number: int, inputs: Tensor) -> Tensor:
-        """The outputs [B, out] of one of the networks, counted from 0; a tensor of its own."""
+    def forward_of(self, number: int, inputs: Array) -> Array:
+        """The outputs [B, out] of one of the networks, counted from 0, for ``inputs`` [B, in]."""
         output = inputs
         for layers in self._layers:
             turned_weight, bias = layers.each[number]
-            output = torch.addmm(bias, output, turned_weight)
+            output = output @ turned_weight
+            output += bias
             if layers is not self._layers[-1]:
-                hidden = output.numpy()
-                np.tanh(hidden, out=hidden)
+                np.tanh(output, out=output)
         return output
 
     def backward(self) -> None:
@@ -108,7 +108,7 @@ class _Layers:
     """[N, 1, out]"""
     turned_weight: Tensor
     """[N, in, out]"""
-    each: list[tuple[Tensor, Tensor]]
+    each: list[tuple[Array, Array]]
     """The weight [in, out] and bias [out] of each network."""
 
     def __init__(self, layers: Sequence[nn.Linear], whole: Tensor, gradient: Tensor) -> None:
@@ -130,7 +130,7 @@ class _Layers:
             own = slice(layer.out_features)
             self._move(layer.weight, self.weight[number, own], self._weight_gradient[number, own])
             self._move(layer.bias, self.bias[number, 0, own], self._bias_gradient[number, 0, own])
-            self.each.append((layer.weight.detach().mT, layer.bias.detach()))
+            self.each.append((layer.weight.detach().numpy().T, layer.bias.detach().numpy()))
 
     @staticmethod
     def widest(layers: Sequence[nn.Linear]) -> int:

@@ -35,7 +35,7 @@ from trainers.adam import Adam
 from trainers.advantages import explained_variance, generalized_advantages, normalized
 from trainers.arrays import adam_arrays, restore_adam, to_array
 from trainers.declarations import Value
-from trainers.devices import find_device
+from trainers.devices import find_device, use_threads
 from trainers.envs.making import make_environments
 from trainers.envs.spaces import action_spec, observation_spec
 from trainers.evaluation import Evaluator
@@ -89,7 +89,7 @@ class PPO:
     def __init__(self, setup: PPOSetup, hyperparameters: PPOHyperparameters) -> None:
         self.setup = setup
         self.device = find_device(setup.device)
-        torch.set_num_threads(setup.threads)
+        use_threads(setup.threads)
         # A copy: schedules and changes write into it.
         h = replace(hyperparameters)
         self.settings = LiveSettings(h, _schedules(h))

@@ -60,6 +60,7 @@ class Collector:
         # To another device one copy a step, from page-locked memory where that makes it faster.
         self._arrived = None if device.type == "cpu" else torch.zeros_like(self._rows[0], device="cpu")
         self._arrays = [row.numpy() for row in self._rows] if device.type == "cpu" else []
+        self._actions_arrays = [row.numpy() for row in self._actions_rows] if device.type == "cpu" else []
         if device.type == "cuda" and self._arrived is not None:
             self._arrived = self._arrived.pin_memory()
         self.rewards = np.zeros((steps, count))
@@ -75,11 +76,11 @@ class Collector:
         latest, steps = self.environments.latest, len(self.rewards)
         self.weights[0] = ~(latest.terminated | latest.truncated)
         # All at once: on the way every small draw would cost as much.
-        noise = self.policy.head.noise(steps, self.environments.num_envs, generator).unbind()
+        noise = self.policy.head.noise(steps, self.environments.num_envs, generator)
+        act = self._act if self.policy.perceptrons is None else self._act_by_hand
         for t in range(steps):
-            actions = self.policy.act_by(self._observe(t, latest.observations), noise[t])
-            self._actions_rows[t].copy_(actions)
-            latest = self.environments.step(self.policy.head.shaped(actions))
+            self._observe(t, latest.observations)
+            latest = self.environments.step(self.policy.head.shaped(act(t, noise[t])))
             self.rewards[t] = latest.rewards
             self.terminated[t], self.truncated[t] = latest.terminated, latest.truncated
         done = (self.terminated | self.truncated).astype(np.float32)
@@ -89,13 +90,20 @@ class Collector:
         terminated = self.terminated.astype(np.float32)
         return Rollout(self.observations, self.actions, self.rewards, terminated, done, self.weights)
 
-    def _observe(self, t: int, observations: Array) -> Tensor:
-        row = self._rows[t]
+    def _observe(self, t: int, observations: Array) -> None:
         if self._arrived is None:
             self._arrays[t][...] = observations
-            return row
-        self._arrived.numpy()[...] = observations
-        return row.copy_(self._arrived, non_blocking=True)
+        else:
+            self._arrived.numpy()[...] = observations
+            self._rows[t].copy_(self._arrived, non_blocking=True)
+
+    def _act(self, t: int, noise: Tensor) -> Tensor:
+        return self._actions_rows[t].copy_(self.policy.act_by(self._rows[t], noise))
+
+    def _act_by_hand(self, t: int, noise: Tensor) -> Array:
+        actions = self._actions_arrays[t]
+        actions[...] = self.policy.act_by_hand(self._arrays[t], noise.numpy())
+        return actions
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Where environments and running episodes stand, as arrays and JSON values."""

@@ -41,15 +41,14 @@ def learner_of(folder: RunFolder, at: int | None = None) -> Learner:
 
     Raises :class:`RunError` when there is no good one.
     """
-    import torch
-
+    from trainers.devices import use_threads
     from trainers.few_shot import load_learner
 
     try:
         learner = load_learner(folder.path, at=at)
     except TrainingError as error:
         raise RunError(str(error)) from error
-    torch.set_num_threads(learner.setup.threads)
+    use_threads(learner.setup.threads)
     return learner
 
 
@@ -96,14 +95,13 @@ def _adapt_policy(
     folder: RunFolder, at: int | None, progress: Progress, *, tasks: int, steps: int, baselines: str
 ) -> dict[str, Any]:
     """MAML-PPO: adaptation to held-out tasks, beside what one would do without meta-learning."""
-    import torch
-
+    from trainers.devices import use_threads
     from trainers.few_trajectories import load_meta_policy
     from trainers.meta_rl_evaluation import evaluate_meta_policy
 
     learned = load_meta_policy(folder.path, at=at)
     _check_code(folder, learned.setup)
-    torch.set_num_threads(learned.setup.threads)
+    use_threads(learned.setup.threads)
     return evaluate_meta_policy(
         learned, tasks=tasks, steps=steps, baselines=baselines == "all", progress=progress
     )

@@ -49,7 +49,9 @@ def test_outputs_and_gradients_are_autograds(inputs, hidden, outputs):
             found = perceptrons.forward(x)
             for number, output in enumerate(expected):
                 torch.testing.assert_close(found[number, : output.shape[1]].mT, output)
-                torch.testing.assert_close(perceptrons.forward_of(number, x), output)
+                torch.testing.assert_close(
+                    torch.from_numpy(perceptrons.forward_of(number, x.numpy())), output
+                )
             for part, given in zip(perceptrons.output_gradients, by_output, strict=True):
                 part[: given.shape[1]] = given.mT
             perceptrons.backward()
