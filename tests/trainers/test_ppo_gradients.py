@@ -152,3 +152,19 @@ def test_acting_is_the_same_with_and_without_autograd(space):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(value, expected[2], rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(greedy, policy.greedy(batch.observations), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("normalize_observations", [False, True])
+@pytest.mark.parametrize("space", SPACES)
+def test_acting_by_hand_draws_the_same_actions(space, normalize_observations):
+    policy, batch = case(space, (64, 64), 1.0, normalize_observations=normalize_observations)
+    with torch.no_grad():
+        noise = policy.head.noise(1, ROWS, torch.Generator().manual_seed(3))[0]
+        found = policy.act_by_hand(batch.observations.numpy(), noise.numpy())
+        expected = policy.act_by(batch.observations, noise)
+        policy.perceptrons = None
+        by_network = policy.act_by(batch.observations, noise)
+    for actions in (expected, by_network):
+        assert found.shape == actions.shape
+        np.testing.assert_allclose(found, actions, rtol=1e-5, atol=2e-6)
+    np.testing.assert_array_equal(policy.head.shaped(found), policy.head.shaped(torch.from_numpy(found)))
