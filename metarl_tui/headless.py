@@ -224,7 +224,8 @@ class _OnTerminal(_Report):
         from metarl_tui.tape_reading import read_tape
 
         tape = read_tape(self.folder)
-        width, colour = self._live.console.width, not self._live.console.no_color
+        console = self._live.console
+        width, colour = console.width, console.color_system is not None and not console.no_color
         charts = summary_charts(tape, list(self.entry.charts[:4]), width, colour=colour)
         print(charts, file=self.out)
         self.say(f"metarl-tui replay {self.folder.short_id}")

@@ -6,6 +6,7 @@ became of the start is read from the journal like everything else.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from metarl_tui.runs.process import write_launched
 from metarl_tui.runs.states import ENDED
 from metarl_tui.text import clean
 
+_LEAST_BYTES = 1 << 14  # that a disk must have for a last word
 _TAIL_BYTES = 1 << 14
 
 
@@ -137,7 +139,7 @@ class Launch:
                 self._started = True
                 return "started"
         if exit_code is not None:
-            raise StartFailed(self._last_words() or f"the worker ended with exit code {exit_code}")
+            raise StartFailed(self._last_words() or self._silence("worker", exit_code))
         return "starting"
 
     def _has_begun(self, status: Mapping[str, Any]) -> bool:
@@ -201,6 +203,18 @@ class Launch:
         return clean(next((line for line in reversed(lines) if line.strip()), "")).removeprefix("error: ")
 
 
+    def _silence(self, who: str, exit_code: int) -> str:
+        """Of who has ended without a word; where the disk is full, nothing could be written of it."""
+        ended = f"the {who} ended with exit code {exit_code}"
+        try:
+            disk = os.statvfs(self.folder.path)
+        except OSError as error:
+            return f"{ended}; {shown(self.folder.path)}: {reason(error)}"
+        if disk.f_bavail * disk.f_frsize < _LEAST_BYTES:
+            return f"{ended}; {shown(self.folder.path)}: {os.strerror(errno.ENOSPC)}"
+        return ended
+
+
 class GroupLaunch(Launch):
     """A supervisor on its way: it has started when one of its members has."""
 
@@ -219,5 +233,5 @@ class GroupLaunch(Launch):
         if self._started:
             return "started"
         if exit_code is not None:
-            raise StartFailed(self._last_words() or f"the supervisor ended with exit code {exit_code}")
+            raise StartFailed(self._last_words() or self._silence("supervisor", exit_code))
         return "starting"

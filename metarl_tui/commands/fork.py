@@ -20,7 +20,7 @@ from metarl_tui.commands.common import (
 from metarl_tui.commands.control import settings_of
 from metarl_tui.commands.resolve import check_name, check_text
 from metarl_tui.commands.resume import check_more_to_do
-from metarl_tui.commands.starting import Where, begin_new, check_no_group
+from metarl_tui.commands.starting import Where, begin_new, check_name_is_free
 from metarl_tui.commands.trust import settle_trust, trust_option
 from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import RunFolder
@@ -78,7 +78,7 @@ def fork(
     if standing.state == "finished" and (at is None or at >= standing.iteration):
         check_more_to_do(folder, standing, values, "fork")
     settle_trust(folder, trust)
-    check_no_group(runs_dir, plan.config.name)
+    check_name_is_free(runs_dir, plan.config.name)
     for line in plan.remarks:
         say(line, err=True)
     if detach and plan.start < forked_at(plan.config):

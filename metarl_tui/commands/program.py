@@ -84,7 +84,7 @@ class MainGroup(LazyGroup):
             _silence_output()
             return PIPE_CLOSED
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF) or error.filename is not None:
                 raise
             _silence_output()
             _complain(f"standard output: {error.strerror}")

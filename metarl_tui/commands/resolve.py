@@ -109,8 +109,9 @@ def check_name(name: str) -> str:
     """A run's name as it is kept. Raises :class:`InvalidValue`."""
     name = name.strip(" ")
     if clean(name) != name or len(name) > LONGEST_NAME:
+        shown = clean(name, 60) or ascii(name[:60])
         raise InvalidValue(
-            "name", clean(name, 60), f"must be printable text on one line, at most {LONGEST_NAME} characters"
+            "name", shown, f"must be printable text on one line, at most {LONGEST_NAME} characters"
         )
     if os.sep in name:
         raise InvalidValue("name", name, f"must be without {os.sep}, which stands for a path; choose another")

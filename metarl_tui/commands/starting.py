@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from metarl_tui.commands.common import CommandError, command_line, hint, require_terminal, say
+from metarl_tui.runs.find import list_runs, means_id
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.groups import find_group
 from metarl_tui.runs.journal import JournalReader, Record
@@ -71,16 +72,23 @@ class Where:
 def create(runs_dir: Path, config: RunConfig) -> RunFolder:
     """Make the folder of a new run.
 
-    Raises :class:`InvalidValue` where a group has its name, and :class:`RunError` where it can't be made.
+    Raises :class:`InvalidValue` where its name means something else already, and :class:`RunError` where it
+    can't be made.
     """
-    check_no_group(runs_dir, config.name)
+    check_name_is_free(runs_dir, config.name)
     return RunFolder.create(runs_dir, config)
 
 
-def check_no_group(runs_dir: Path, name: str) -> None:
-    """Raises :class:`InvalidValue` where a group is called so: the two could not be told apart."""
+def check_name_is_free(runs_dir: Path, name: str) -> None:
+    """Raises :class:`InvalidValue` where a group or the id of a run is meant by ``name``.
+
+    Two runs may have the same: who names them is then asked which is meant.
+    """
     if name and find_group(runs_dir, name):
         raise InvalidValue("name", name, "a group of runs has this name; choose another")
+    hidden = [run for run in list_runs(runs_dir) if name and means_id(run, name)]
+    if hidden:
+        raise InvalidValue("name", name, f"means the run {hidden[0].id}; choose another")
 
 
 def begin_new(make: Callable[[], RunFolder | None], where: Where) -> int | None:
@@ -117,11 +125,16 @@ def begin(folder: RunFolder, where: Where, *, is_new: bool = True) -> int:
 
     def name_it() -> None:
         nonlocal is_named
-        if not is_named:
-            is_named = True
-            page = {"id": folder.id, "path": str(folder.path.resolve())}
+        if is_named:
+            return
+        is_named = True
+        page = {"id": folder.id, "path": str(folder.path.resolve())}
+        try:
             sys.stdout.write((orjson.dumps(page).decode() if where.json else folder.id) + "\n")
             sys.stdout.flush()  # whoever reads it may outlive this program
+        except OSError:
+            say(f"{folder.short_id} trains; {_how_to_come_back(folder)}", err=True)
+            raise
 
     in_background(folder, is_new=is_new, on_its_way=name_it, only_tells=True)
     name_it()

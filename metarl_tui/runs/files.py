@@ -98,7 +98,12 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Make a private folder, and those above it that are missing; raises as :func:`make_folder` does."""
+    """Make a private folder, and those above it that are missing; raises as :func:`make_folder` does.
+
+    One that is there, or a link to one, stays as it is.
+    """
+    if path.is_dir():
+        return
     if not path.parent.exists():
         make_folders(path.parent)
     make_folder(path)

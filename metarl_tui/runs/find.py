@@ -44,7 +44,7 @@ def list_runs(runs_dir: Path) -> list[RunFolder]:
 
 def _age(name: str, written: int) -> str:
     stamp = _STAMP.match(name)
-    return stamp[0] if stamp else time.strftime("%Y%m%d-%H%M%S", time.localtime(written / 1e9))
+    return stamp[0] if stamp else time.strftime("%Y%m%d-%H%M%S", time.gmtime(written / 1e9))
 
 
 def find_run(runs_dir: Path, reference: str) -> RunFolder:
@@ -67,7 +67,7 @@ def find_run(runs_dir: Path, reference: str) -> RunFolder:
     for matches in (
         [run for run in runs if run.id == reference],
         [run for run in runs if run.short_id == reference],
-        [run for run in runs if run.id.startswith(reference)],
+        [run for run in runs if means_id(run, reference)],
     ):
         if matches:
             return _only(matches, reference)
@@ -75,6 +75,11 @@ def find_run(runs_dir: Path, reference: str) -> RunFolder:
     if named:
         return _only(named, reference)
     raise RunError(f"no run {clean(reference, 80)} in {shown(runs_dir)}; {_near(runs, reference)}")
+
+
+def means_id(run: RunFolder, reference: str) -> bool:
+    """Whether ``reference`` is the id of ``run``, its last part or its beginning."""
+    return run.short_id == reference or run.id.startswith(reference)
 
 
 def by_path(reference: str) -> RunFolder | None:

@@ -55,6 +55,13 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what is easily mistaken
 _ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]+")
 
 
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise RunError("the folder that you are in was removed; change to another") from None
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """What a run was started with; written once, before its worker starts.
@@ -77,7 +84,7 @@ class RunConfig:
     parent: dict[str, Any] | None = None
     group: str = ""
     created: float = field(default_factory=time.time)
-    working_folder: str = field(default_factory=os.getcwd)
+    working_folder: str = field(default_factory=_working_folder)
     version: str = field(default_factory=lambda: metarl_tui.__version__)
     trusted: bool = field(default=False, compare=False)
 
@@ -333,7 +340,8 @@ def _new_id(runs_dir: Path, config: RunConfig) -> str:
     taken = {entry.name.rpartition("-")[2] for entry in runs_dir.iterdir()}
     while (last := "".join(secrets.choice(_ALPHABET) for _ in range(4))) in taken:
         pass
-    parts = [time.strftime("%Y%m%d-%H%M%S", time.localtime(config.created)), _slug(config.trainer)]
+    # In UTC, so that ids are in the order in which runs were begun, whatever a clock's zone does.
+    parts = [time.strftime("%Y%m%d-%H%M%S", time.gmtime(config.created)), _slug(config.trainer)]
     subject = re.sub(r"-v\d+$", "", config.subject.rpartition(":")[2])
     return "-".join(part for part in [*parts, _slug(subject), last] if part)
 

@@ -175,15 +175,15 @@ class Observer:
         return self._standing(state, why, beat, alive=True)
 
     def _without_worker(self, status: dict[str, Any] | None) -> Standing:
-        """No worker is recorded: not yet started, or copied from elsewhere."""
-        if status is not None:
-            if status["state"] in ENDED:
-                return self._standing(status["state"], _why(status))
-            return self._standing("unknown", "nothing says who trains it")
+        """No worker is recorded: not yet started, copied from elsewhere, or removed."""
         try:
             age = time.time() - (self.folder.path / CONFIG_FILE).stat().st_mtime
         except OSError:
             return self._standing("lost", "its folder is gone")
+        if status is not None:
+            if status["state"] in ENDED:
+                return self._standing(status["state"], _why(status))
+            return self._standing("unknown", "nothing says who trains it")
         if abs(age) < START_LIMIT:
             return self._standing("starting", "")
         return self._standing("lost", NEVER_STARTED)

@@ -58,10 +58,10 @@ def take(path: Path, busy: Callable[[], str]) -> Lock:
     the file system has no locks or the file can't be made.
     """
     try:
-        if _held.get(_key(path.stat())) == os.getpid():
+        if _held.get(_key(path.lstat())) == os.getpid():
             raise RunBusy(busy())
-    except FileNotFoundError:
-        pass
+    except OSError:
+        pass  # opening it tells
     try:
         descriptor = open_private(path, os.O_RDWR)
     except OSError as error:

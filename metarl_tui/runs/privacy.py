@@ -13,12 +13,8 @@ from metarl_tui.runs.files import RunError, reason, shown
 from metarl_tui.text import clean
 
 
-class OthersMayWrite(RunError):
-    """Others may write to a run, and so steer it."""
-
-
 def check_private(folder: Path, parts: Iterable[Path]) -> None:
-    """Raises :class:`OthersMayWrite`, with what mends it, when others may write to a run's ``folder``.
+    """Raises :class:`RunError`, with what mends it, when others may write to a run's ``folder``.
 
     They may where it or one of its ``parts`` is theirs, unless that is root, or where the mode lets its group
     or everybody. Parts that are missing are passed over.
@@ -31,13 +27,13 @@ def check_private(folder: Path, parts: Iterable[Path]) -> None:
         except OSError as error:
             raise RunError(f"{shown(path)}: {reason(error)}") from error
         if status.st_uid not in (os.geteuid(), 0):
-            raise OthersMayWrite(
+            raise RunError(
                 f"{shown(path)} belongs to {_user(status.st_uid)}, who could then steer the run; work on a "
                 f"copy (cp -r), or as root mend it with: chown -R {os.geteuid()} {shlex.quote(shown(folder))}"
             )
         if status.st_mode & 0o022:
             who = "everyone" if status.st_mode & 0o002 else "its group"
-            raise OthersMayWrite(
+            raise RunError(
                 f"{shown(path)} may be written by {who}, who could then steer the run; "
                 f"mend it with: chmod go-w {shlex.quote(shown(path))}"
             )

@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from metarl_tui.runs.files import read_bounded, write_atomically
-from metarl_tui.runs.folder import RunFolder
-from metarl_tui.runs.journal import last_records
+from metarl_tui.runs.files import RunError, read_bounded, reason, shown, write_atomically
+from metarl_tui.runs.folder import RunBusy, RunFolder
+from metarl_tui.runs.journal import last_records, newest
+from metarl_tui.runs.states import ENDED
 from metarl_tui.text import clean
 
 _LARGEST = 1 << 14
@@ -95,13 +96,25 @@ def is_alive(identity: Identity) -> bool | None:
     return started is not None and abs(started - identity.start_time) <= tolerance
 
 
+def check_no_other_trains(folder: RunFolder) -> None:
+    """Raises :class:`RunBusy` where another process does, though the lock is ours: its file was removed."""
+    former = read_worker(folder)
+    if former and former.identity != own_identity() and is_alive(former.identity):
+        status = newest(folder.journal, "status")
+        if status is None or status["seq"] <= former.seq or status["state"] not in ENDED:
+            raise RunBusy(f"run {folder.short_id} is being trained by process {former.identity.pid}")
+
+
 def write_worker(folder: RunFolder) -> Identity:
     """Say that this process is the run's worker from now on; to be called with the lock held.
 
-    Raises :class:`OSError`.
+    Raises :class:`RunError` where it can't be written.
     """
     identity = own_identity()
-    _write(folder.worker, identity, folder)
+    try:
+        _write(folder.worker, identity, folder)
+    except OSError as error:
+        raise RunError(f"{shown(folder.worker)}: {reason(error)}") from error
     return identity
 
 

@@ -69,6 +69,8 @@ class Control:
     paused: str | None = None
     """Why the run waits; ``None`` when it does not."""
     stopping: str | None = None
+    answered: set[str] = field(default_factory=set)
+    """Ids of the requests that the journal has an answer to: an id stands for one request, once."""
     _next_poll: float = 0.0
 
     def begin_iteration(self) -> None:
@@ -125,9 +127,10 @@ class Control:
         return bool(self.due) and self.due[0].iteration <= self.trainer.iteration + 1
 
     def reject(self, requests: Sequence[Request], why: str) -> None:
-        """Answer requests that will not be carried out."""
+        """Answer requests that will not be carried out, unless they have been answered already."""
         for request in requests:
-            self._answer(_asked(request.id, request.action, request.by), {}, why)
+            if request.id not in self.answered:
+                self._answer(_asked(request.id, request.action, request.by), {}, why)
             discard(self.folder, request)
 
     def apply_at_start(self, values: Mapping[str, Any], rebase: bool, request: str, by: str) -> str | None:
@@ -165,6 +168,8 @@ class Control:
 
     def _refusal(self, request: Request) -> str | None:
         """Why a request makes no sense now; asked before any of it is done, for it is done whole or not."""
+        if request.id in self.answered:
+            return f"a request {request.id} was answered before; every request needs an id of its own"
         match request.action:
             case "set" if not request.changes:
                 return "names no value to set"
@@ -193,6 +198,8 @@ class Control:
     ) -> None:
         if why is not None:
             fields["why"] = why
+        if fields["request"]:
+            self.answered.add(fields["request"])
         self.record(
             "control",
             self.trainer.iteration + 1,

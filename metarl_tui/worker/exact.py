@@ -44,6 +44,8 @@ class History:
     records: int = 0
     decisions: dict[str, Any] = field(default_factory=dict)
     """Setup fields as the first start decided them."""
+    answered: set[str] = field(default_factory=set)
+    """Ids of the requests that have been answered."""
     changes: list[Change] = field(default_factory=list)
     """Changes that people had applied and not replaced since, each once, in order."""
     applied: list[Record] = field(default_factory=list)
@@ -79,6 +81,8 @@ def read_history(folder: RunFolder) -> History:
     seen: set[str] = set()
     for record in records_of(reader):
         history.records += 1
+        if record["kind"] == "control" and record["request"]:
+            history.answered.add(record["request"])
         match record["kind"]:
             case "metrics":
                 history.last = max(history.last, record["iteration"])

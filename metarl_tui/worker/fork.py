@@ -21,7 +21,6 @@ from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder, acquire_lock
 from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.options import RunOptions
-from metarl_tui.runs.privacy import OthersMayWrite
 from metarl_tui.runs.trust import names_code
 from metarl_tui.worker.exact import History, changes_after, read_history, rows_that_count, why_inexact
 from metarl_tui.worker.forked import COMPLETE, forked_at, parent_rows
@@ -183,7 +182,7 @@ def _why_not_private(parent: RunFolder) -> tuple[str, ...]:
     """A fork only reads, and what it reads is data: it is made, but who may have changed that is said."""
     try:
         parent.check_private()
-    except OthersMayWrite as error:
+    except RunError as error:
         return (f"what is taken from the parent may not be what it trained: {str(error).partition(';')[0]}",)
     return ()
 

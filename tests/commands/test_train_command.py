@@ -125,6 +125,32 @@ def test_bad_input_is_one_line_and_leaves_no_folder(
     assert not runs_dir.exists()
 
 
+def test_a_name_that_means_another_run_is_refused(
+    invoke: Any, trained: list[RunFolder], make_run: Any
+) -> None:
+    there = make_run(name="baseline")
+    for name in (there.short_id, there.id, there.id[:8]):
+        refused = invoke("train", "ppo", "--no-ui", "--name", name)
+        assert refused.exit_code == 2
+        assert refused.stderr == f"error: name = {name}: means the run {there.id}; choose another\n"
+    assert (
+        invoke("train", "ppo", "--no-ui", "--name", "baseline").exit_code == 0
+    )  # two may be called the same
+    assert len(trained) == 1
+
+
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = (
+        f'cd gone && rmdir ../gone && "{PROGRAM[0]}" -m metarl_tui train ppo --no-ui --runs-dir {tmp_path}'
+    )
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=environment()
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the folder that you are in was removed; change to another\n"
+
+
 def test_unwritable_runs_folder_is_named(invoke: Any, trained: list[RunFolder], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = invoke("train", "ppo", "--no-ui", "--runs-dir", str(tmp_path / "file"))

@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from metarl_tui.runs import checkpoints, requests, summary
+from metarl_tui.runs.find import find_run
 from metarl_tui.runs.folder import (
     RunBusy,
     RunConfig,
@@ -42,6 +44,29 @@ def test_a_run_is_named_by_time_trainer_and_subject(runs_dir: Path) -> None:
         assert run.path.parent == runs_dir
         assert run.short_id == run.id[-4:]
     assert len({run.name[-4:] for run in runs_dir.iterdir()}) == 5
+
+
+def test_ids_are_in_the_order_in_which_runs_were_begun_whatever_the_zone(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = 1_795_000_000.0
+    try:
+        for later, zone in enumerate(("Asia/Tokyo", "UTC", "America/Los_Angeles")):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            newest = RunFolder.create(runs_dir, config(created=began + later))
+            assert find_run(runs_dir, "latest") == newest
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_runs_folder_may_be_a_link(runs_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    runs_dir.symlink_to(tmp_path / "scratch")
+    run = RunFolder.create(runs_dir, config())
+    assert (tmp_path / "scratch" / run.id / "run.json").is_file()
+    assert find_run(runs_dir, "latest") == run
 
 
 def test_the_configuration_comes_back(runs_dir: Path) -> None:

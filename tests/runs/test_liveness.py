@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -459,6 +460,16 @@ def test_a_process_on_its_way_to_train_an_ended_run_shows(run: RunFolder) -> Non
         starter.wait()
         assert observer.observe() == Standing("stopped", "asked", 5, False)
         assert observer.is_over(observer.observe())
+
+
+def test_a_run_whose_folder_was_removed_is_said_to_be_gone(run: RunFolder) -> None:
+    observer = Observer(run)
+    write_worker(run)
+    with Journal(run.journal) as journal:
+        journal.append("status", 0, state="running")
+    assert observer.observe().state == "running"
+    shutil.rmtree(run.path)
+    assert observer.observe() == Standing("lost", "its folder is gone", 0, False)
 
 
 WAITER = "import sys; sys.stdin.read()"

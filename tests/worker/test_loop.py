@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from small_runs import MakeRun, metrics, records, states, train_here
 
-from metarl_tui.runs import checkpoints, requests
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs import checkpoints, process, requests
+from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.worker.loop import AskedAtStart
 from trainers.declarations import declarations
 from trainers.hyperparameters import PPOHyperparameters
@@ -211,6 +213,62 @@ def test_requests_from_before_a_restart_are_rejected(make_run: MakeRun) -> None:
     assert train_here(run) == 0
     assert states(run)[-1] == "finished"
     assert "before the run was started again" in records(run, "control")[-1]["why"]
+
+
+def by_hand(run: RunFolder, name: str, changes: dict[str, Any], request: str = "mine") -> None:
+    """A request as a person or a script writes it."""
+    fields = {"id": request, "time": 0, "action": "set", "changes": changes}
+    (run.requests / f"{name}.json").write_bytes(orjson.dumps(fields))
+
+
+def test_an_id_stands_for_one_request(make_run: MakeRun) -> None:
+    run, straight = make_run(), make_run()
+
+    def steer(folder: RunFolder, *, twice: bool) -> Callable[[dict[str, Any]], None]:
+        def observe(record: dict[str, Any]) -> None:
+            if record["kind"] == "metrics" and record["iteration"] == 3:
+                by_hand(folder, "first", {"gamma": 0.9})
+            if twice and record["kind"] == "metrics" and record["iteration"] in (5, 8):
+                by_hand(folder, "second", {"clip_epsilon": 0.05})
+            if twice and record["kind"] == "metrics" and record["iteration"] == 6:
+                requests.send(folder, "stop")
+
+        return observe
+
+    train_here(straight, observer=steer(straight, twice=False))
+    train_here(run, observer=steer(run, twice=True))
+    train_here(run, observer=steer(run, twice=True))  # it is known also after another start
+    assert_same_run(straight, run)
+    results = [record["result"] for record in records(run, "control") if record["request"] == "mine"]
+    assert results == ["applied", "rejected", "rejected"]
+    assert "an id of its own" in records(run, "control")[-1]["why"]
+    assert not list(run.requests.glob("*.json"))
+
+
+def test_what_was_answered_before_a_kill_is_not_answered_again(make_run: MakeRun) -> None:
+    run = make_run()
+    train_here(run, observer=at_iteration(run, 3, lambda: requests.send(run, "stop")))
+    answer = records(run, "control")[-1]
+    by_hand(run, "left", {}, answer["request"])  # a worker that was killed had no time to remove it
+    train_here(run)
+    answers = [record for record in records(run, "control") if record["request"] == answer["request"]]
+    assert answers == [answer]
+
+
+def test_a_removed_lock_lets_no_second_worker_in(make_run: MakeRun) -> None:
+    run = make_run()
+    train_here(run, observer=at_iteration(run, 3, lambda: requests.send(run, "stop")))
+    before = run.journal.read_bytes()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        process.write_worker(run)
+        found = orjson.loads(run.worker.read_bytes())
+        found |= {"pid": other.pid, "start_time": process.start_time(other.pid)}
+        run.worker.write_bytes(orjson.dumps(found))
+        with pytest.raises(RunError, match=f"is being trained by process {other.pid}"):
+            train_here(run)
+        other.kill()
+    assert run.journal.read_bytes() == before
+    assert train_here(run) == 0
 
 
 def test_a_finished_run_goes_on_with_more_steps(make_run: MakeRun) -> None:
