@@ -8,10 +8,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from rich.console import RenderableType
-from textual._compositor import ChopsUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.events import Event, Key
@@ -23,7 +21,6 @@ from metarl_tui.app.commands import commands, parsed
 from metarl_tui.app.driver import TerminalDriver
 from metarl_tui.app.garbage import Garbage
 from metarl_tui.app.screens.base import CommandScreen
-from metarl_tui.app.updates import CroppedUpdate
 from metarl_tui.runs.folder import RunError, RunFolder
 
 if TYPE_CHECKING:
@@ -165,6 +162,9 @@ class MetarlApp(App[None]):
     async def on_event(self, event: Event) -> None:
         if isinstance(event, Key):
             self.garbage.typed()
+            for screen in self.screen_stack[-1:]:
+                if isinstance(screen, CommandScreen):
+                    screen.hurry()
         await super().on_event(event)
 
     def launching(self, folder: RunFolder) -> bool:
@@ -276,11 +276,6 @@ class MetarlApp(App[None]):
 
     def action_help_quit(self) -> None:
         self.leave()
-
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        if isinstance(renderable, ChopsUpdate):
-            renderable = CroppedUpdate(renderable)
-        super()._display(screen, renderable)
 
     def _fatal_error(self) -> None:
         """A traceback without local variables, which may hold what a run's files say."""

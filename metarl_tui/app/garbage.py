@@ -1,7 +1,8 @@
 """Python's garbage collector, kept from holding up keys.
 
 A full collection looks at every object: some 20 ms with a screen full of charts, and several times that on
-a busy machine. So full ones are made here, while nobody types.
+a busy machine. So full ones are made here, while nobody types. A page of charts is thousands of objects that
+are freed without the collector: it is not to look at them every few hundred.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import gc
 import time
 
-_NEVER = 1_000_000_000
+_YOUNG, _NEVER = 10_000, 1_000_000_000
 _QUIET_SECONDS = 3.0
 _LONGEST_SECONDS = 600.0
 _PERIOD_SECONDS = 30.0
@@ -23,9 +24,9 @@ class Garbage:
         self._typed = self._collected = time.monotonic()
 
     def start(self) -> None:
-        """Collect only young objects by themselves from here on."""
+        """Collect only young objects by themselves from here on, and when there are many."""
         self._started = True
-        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+        gc.set_threshold(_YOUNG, gc.get_threshold()[1], _NEVER)
 
     def typed(self) -> None:
         """Somebody is typing: not now."""

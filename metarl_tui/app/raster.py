@@ -23,6 +23,10 @@ BLANK, DIM, LINE, FAULT = 0, 1, 2, 3
 """Tones of a cell: nothing, the dim band, the bright line, a value that is not a number."""
 
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
+_STRETCHES = np.array(
+    [[_DOTS[first:end, side].sum() for first in range(5) for end in range(5)] for side in (0, 1)], np.uint8
+)
+"""Bits of a cell's left and right dots from row ``first`` to before ``end``, at ``5 * first + end``."""
 _ASCII_LINE = np.array([ord(character) for character in " '-'-||:.|=|.||:"], np.uint32)
 _SPACE, _BRAILLE = 0x20, 0x2800
 
@@ -184,11 +188,8 @@ def draw(columns: Columns, axis: ValueAxis, *, dim_after: int | None = None, asc
     ``dim_after`` is the cell column after which the line is dim as well: what the playhead has not
     reached. A value that is not a number is a cross on the bottom row, +∞ on the top row.
     """
-    height, width = axis.rows * 4, len(columns.line)
-    rows = np.arange(height)[:, None]
-    line = _stroke(*_rows(columns.line, columns.line, axis), rows, join=True)
-    band = _stroke(*_rows(columns.low, columns.high, axis), rows, join=True)
-    line_bits, band_bits = _cells(line, axis.rows, width // 2), _cells(band, axis.rows, width // 2)
+    line_bits = _stroke(*_rows(columns.line, columns.line, axis), axis.rows)
+    band_bits = _stroke(*_rows(columns.low, columns.high, axis), axis.rows)
     on_line = line_bits > 0
     bits = np.where(on_line, line_bits, band_bits)
     tones = np.where(on_line, LINE, np.where(band_bits > 0, DIM, BLANK)).astype(np.uint8)
@@ -228,15 +229,19 @@ def _rows(low: Array, high: Array, axis: ValueAxis) -> tuple[Array, Array]:
     return ends[0], ends[1]
 
 
-def _stroke(top: Array, bottom: Array, rows: Array, *, join: bool) -> Bools:
-    """Dots from ``top`` to ``bottom`` in each column, reaching towards the column before."""
-    if join and len(top) > 1:
+def _stroke(top: Array, bottom: Array, rows: int) -> Array:
+    """Bits of the cells that dots from ``top`` to ``bottom`` fill, reaching towards the column before."""
+    if len(top) > 1:
         joined = (top[1:] >= 0) & (top[:-1] >= 0)
         reach_up = np.where(joined & (bottom[:-1] < top[1:]), bottom[:-1] + 1, top[1:])
         reach_down = np.where(joined & (top[:-1] > bottom[1:]), top[:-1] - 1, bottom[1:])
         top, bottom = np.concatenate([top[:1], reach_up]), np.concatenate([bottom[:1], reach_down])
-    filled: Bools = (rows >= top) & (rows <= bottom) & (top >= 0)
-    return filled
+    # Where a stretch begins and ends in each cell, as there are eight times as many dots as cells.
+    start = 4 * np.arange(rows, dtype=np.int16)[:, None]
+    first, end = (np.clip(rows_of_dots.astype(np.int16) - start, 0, 4) for rows_of_dots in (top, bottom + 1))
+    stretches = 5 * first + end
+    cells: Array = _STRETCHES[0].take(stretches[:, 0::2]) | _STRETCHES[1].take(stretches[:, 1::2])
+    return cells
 
 
 def _cells(dots: Bools, rows: int, columns: int) -> Array:

@@ -1,85 +1,120 @@
 """Rendering and sending no more than the cells that changed.
 
-Textual sends a changed row from its widget's left edge. Charts change at their right end, so cropping at
-both ends sends a few cells instead of most of a row. And for any change it renders every row of every
-widget: 10 ms for a screen full of charts, of which a key needs one row.
+For any change Textual renders every row of every widget, also of those that lie behind others, cuts them at
+all edges, and sends a changed row from its widget's left edge. A key or a refresh changes a few cells of some
+rows: here the widgets that are seen there render those rows, and those cells are sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from rich.cells import cell_len
+from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.segment import Segment
-from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate
+from textual._compositor import Compositor, CompositorUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
 
+class CellStrip(Strip):
+    """A strip whose every character takes one cell, as in a chart: places in its text are columns."""
+
+    __slots__ = ()
+
+
+class ChangedRow(NamedTuple):
+    """What changed in a row of a widget that starts at column ``x``; ``spans`` are columns of the screen."""
+
+    y: int
+    x: int
+    strip: Strip
+    spans: list[tuple[int, int]]
+
+
 class ThriftyCompositor(Compositor):
-    """Renders for a partial update only the rows of widgets between the first and last that changed."""
+    """Renders for a partial update only what is seen of what changed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._changed: list[Region] = []
-
-    def render_partial_update(self) -> ChopsUpdate | None:
-        self._changed = list(self._dirty_regions)
-        try:
-            return super().render_partial_update()
-        finally:
-            self._changed = []
-
-    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
-        if not self._changed:
-            yield from super()._get_renders(crop)
-            return
-        for widget, (region, clip) in self.visible_widgets.items():
+    def render_partial_update(self) -> Any:  # Textual says which kind of update, but takes any
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        """Columns of each row that no widget has been found for yet."""
+        for y, start, end in self._regions_to_spans(self._dirty_regions):
+            wanted.setdefault(y, []).append((start, end))
+        self._dirty_regions.clear()
+        rows: list[ChangedRow] = []
+        for widget, (region, clip) in self.visible_widgets.items():  # those in front first
+            if not wanted:
+                break
             seen = region.intersection(clip)
-            touched = [changed for changed in self._changed if seen.overlaps(changed)]
+            left, right = seen.column_span
+            touched = [
+                y
+                for y in seen.line_range
+                if y in wanted and any(start < right and end > left for start, end in wanted[y])
+            ]
             if not touched:
                 continue
-            top = max(min(changed.y for changed in touched), seen.y)
-            rows = min(max(changed.bottom for changed in touched), seen.bottom) - top
-            within = Region(seen.x - region.x, top - region.y, seen.width, rows)
-            yield Region(region.x, top, region.width, rows), clip, widget.render_lines(within)
+            top = touched[0]
+            crop = Region(left - region.x, top - region.y, seen.width, touched[-1] + 1 - top)
+            strips = widget.render_lines(crop)
+            for y in touched:
+                strip = strips[y - top]
+                spans, rest = _parted(wanted.pop(y), left, min(right, left + strip.cell_length))
+                rows.append(ChangedRow(y, left, strip, spans))
+                if rest:
+                    wanted[y] = rest
+        return CroppedUpdate(rows) if rows else None
+
+
+def _parted(
+    spans: Sequence[tuple[int, int]], left: int, right: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """What of ``spans`` lies between ``left`` and ``right``, and what does not."""
+    inside, outside = [], []
+    for start, end in spans:
+        if start < right and end > left:
+            inside.append((max(start, left), min(end, right)))
+        outside += [
+            (first, last)
+            for first, last in ((start, min(end, left)), (max(start, right), end))
+            if first < last
+        ]
+    return inside, outside
 
 
 class CroppedUpdate(CompositorUpdate):
-    """A partial update of the screen, cropped to the regions that were refreshed."""
+    """Parts of rows for the terminal."""
 
-    def __init__(self, update: ChopsUpdate) -> None:
-        self._update = update
+    def __init__(self, rows: Sequence[ChangedRow]) -> None:
+        self._rows = rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from self._update.__rich_console__(console, options)
+        for _, x, strip, spans in self._rows:
+            for start, end in spans:
+                yield from strip.crop(start - x, end - x)
 
     def render_segments(self, console: Console) -> str:
         """The characters to write to the terminal."""
-        parts: list[str] = []
-        for y, x1, x2 in self._update.spans:
-            ends = self._update.chop_ends[y]
-            for end, (start, strip) in zip(ends, self._update.chops[y].items(), strict=False):
-                if strip is None or start >= x2 or end <= x1:
-                    continue
-                left, right = max(start, x1), min(end, x2)
-                strip = _cropped(strip, left - start, right - start)
-                parts.append(f"\x1b[{y + 1};{left + 1}H{strip.render(console)}")
-        return "".join(parts)
+        return "".join([_sent(row, console) for row in self._rows])
 
 
-def _cropped(strip: Strip, left: int, right: int) -> Strip:
-    """``strip.crop``; where every character takes one cell, as in a chart, by their places in the text."""
-    if left == 0 and right == strip.cell_length:
-        return strip
-    whole = strip.text
-    if len(whole) != strip.cell_length or any(cell_len(character) != 1 for character in set(whole)):
-        return strip.crop(left, right)
-    segments, position = [], 0
-    for text, style, control in strip:
-        seen = text[max(left - position, 0) : max(right - position, 0)]
-        if seen:
-            segments.append(Segment(seen, style, control))
-        position += len(text)
-    return Strip(segments, right - left)
+def _sent(row: ChangedRow, console: Console) -> str:
+    """The changed cells of a row, each stretch behind a movement of the cursor."""
+    y, x, strip, spans = row
+    colours = console._color_system or ColorSystem.TRUECOLOR
+    parts: list[str] = []
+    for start, end in spans:
+        parts.append(f"\x1b[{y + 1};{start + 1}H")
+        left, right = start - x, end - x
+        if not isinstance(strip, CellStrip) or (left == 0 and right == strip.cell_length):
+            parts.append(strip.crop(left, right).render(console))
+            continue
+        position = 0
+        for text, style, _ in strip:
+            if position >= right:
+                break
+            seen = text[max(left - position, 0) : right - position]
+            position += len(text)
+            if position > left:
+                parts.append(seen if style is None else Strip.render_style(style, seen, colours))
+    return "".join(parts)

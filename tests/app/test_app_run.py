@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_runs import write_run
 from live_run import LiveRun, app_on, lines, text, until
-from textual.geometry import Size
+from textual.geometry import Region, Size
 
 from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.runs.folder import RunError, RunFolder
@@ -358,3 +358,31 @@ async def test_ascii_only(tmp_path: Path, live: LiveRun) -> None:
         await pilot.pause()
         widgets = [line for line in lines(pilot) if "learning_rate" in line or "running" in line]
         assert all(line.isascii() for line in (*widgets, lines(pilot)[-1])), widgets
+
+
+async def test_a_key_is_shown_without_waiting_for_the_next_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app_on(tmp_path, ended(tmp_path)).run_test(size=(150, 44)) as pilot:
+        await until(pilot, lambda: "f fork" in text(pilot))
+        monkeypatch.setattr(pilot.app.screen._update_timer, "resume", lambda: None)
+        shown: list[object] = []
+        monkeypatch.setattr(pilot.app, "_display", lambda _, update: shown.append(update))
+        await pilot.press("z")
+        assert len(shown) == 1
+
+
+async def test_choosing_a_chart_changes_two_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with app_on(tmp_path, ended(tmp_path)).run_test(size=(150, 44)) as pilot:
+        await until(pilot, lambda: "f fork" in text(pilot))
+        await pilot.press("down", "down")
+        await pilot.pause()
+        grid = pilot.app.screen.grid
+        grid.settle()
+        regions: list[Region] = []
+        monkeypatch.setattr(
+            type(grid), "refresh", lambda self, *where, **_: regions.extend(where or [self.size.region])
+        )
+        await pilot.press("down")
+        titles = {(chart.region.x, chart.region.y) for chart in grid.charts[1:3]}
+        assert {(region.x, region.y) for region in regions} == titles

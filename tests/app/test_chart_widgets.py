@@ -9,6 +9,7 @@ from fake_runs import HYPERPARAMETERS, run_records
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
+from metarl_tui.app.widgets import chart_grid
 from metarl_tui.app.widgets.chart import Chart
 from metarl_tui.app.widgets.chart_grid import ChartGrid
 from metarl_tui.app.widgets.tape_bar import TapeBar
@@ -151,6 +152,50 @@ async def test_pages_zoom_and_selection() -> None:
         grid.zoom()
         await pilot.pause()
         assert grid.shown == list(CHARTS[2:4])
+
+
+async def test_charts_seen_before_are_there_before_they_are_drawn_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, tape = Screen(), tape_of()
+    async with app.run_test(size=(150, 44)) as pilot:
+        app.update(tape, live(tape))
+        app.grid.settle()
+        await pilot.pause()
+        first = [app.grid.render_line(y).text for y in range(app.grid.size.height)]
+        app.grid.page(1)
+        app.grid.settle()
+        other = [app.grid.render_line(y).text for y in range(app.grid.size.height)]
+        monkeypatch.setattr(chart_grid, "_KEY_SECONDS", 0.0)
+        drawn: list[str] = []
+        monkeypatch.setattr(Chart, "draw", lambda chart, *_: drawn.append(chart.key))
+        monkeypatch.setattr(app.grid, "set_timer", lambda *_: None)
+        for delta, expected in ((-1, first), (1, other), (-1, first)):
+            app.grid.page(delta)
+            assert drawn == []
+            assert [app.grid.render_line(y).text for y in range(app.grid.size.height)] == expected
+        app.grid.settle()
+        assert sorted(drawn) == sorted(app.grid.shown)
+
+
+async def test_a_chart_chosen_again_shows_the_tape_of_now() -> None:
+    app, tape = Screen(), tape_of()
+    async with app.run_test(size=(150, 44)) as pilot:
+        head = live(tape)
+        app.grid.can_focus = True
+        app.grid.focus()
+        await pilot.pause()
+        app.update(tape, head)
+        app.grid.settle()
+        app.grid.select(1)
+        head.seek(60, tape)
+        app.update(tape, head)
+        app.grid.settle()
+        app.grid.select(-1)
+        app.grid.settle()
+        await pilot.pause()
+        value = f"{tape.value_at(CHARTS[0], 60):.3g}"
+        assert lines_of(app.grid, app.grid.charts[0])[0].endswith(value)
 
 
 async def test_a_metric_without_a_chart_gets_one_at_the_end() -> None:

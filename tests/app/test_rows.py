@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from itertools import combinations
+
 import pytest
+from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.strip import Strip
 
-from metarl_tui.app.updates import _cropped
+from metarl_tui.app.updates import CellStrip, ChangedRow, CroppedUpdate
 from metarl_tui.app.widgets.rows import Row, Rows, say
 
 
@@ -70,11 +75,11 @@ async def test_the_first_paint_has_the_rows() -> None:
         assert line.render_line(0).text == "other".ljust(30)
 
 
-@pytest.mark.parametrize(
-    "texts", [("abc", "defgh", "i"), ("a日", "本c", "de"), ("⠤⠤", "─", "⣿⣿⣿"), ("日e\u0301", "xy")]
-)
-def test_cropping_is_what_textual_makes_of_it(texts: tuple[str, ...]) -> None:
-    strip = Strip([Segment(text) for text in texts])
-    for left in range(strip.cell_length):
-        for right in range(left + 1, strip.cell_length + 1):
-            assert _cropped(strip, left, right).text == strip.crop(left, right).text
+@pytest.mark.parametrize("texts", [("abc", "defgh", "i"), ("⠤⠤", "─", "⣿⣿⣿"), ("a日", "本c", "de")])
+def test_the_changed_part_of_a_row_is_what_textual_makes_of_it(texts: tuple[str, ...]) -> None:
+    one_wide = "日" not in "".join(texts)
+    strip = (CellStrip if one_wide else Strip)([Segment(text, Style(bold=True)) for text in texts])
+    writer = Console(file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    for left, right in combinations(range(strip.cell_length + 1), 2):
+        sent = CroppedUpdate([ChangedRow(4, 7, strip, [(left + 7, right + 7)])]).render_segments(writer)
+        assert sent == f"\x1b[5;{left + 8}H{strip.crop(left, right).render(writer)}"

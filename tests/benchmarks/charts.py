@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from textual._compositor import ChopsUpdate, CompositorUpdate
+from textual._compositor import CompositorUpdate
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Static
@@ -24,7 +24,7 @@ from fake_runs import HYPERPARAMETERS, run_records  # noqa: E402
 
 from metarl_tui.app.axes import iterations_per_dot, value_axis  # noqa: E402
 from metarl_tui.app.raster import Points, dot_columns, draw  # noqa: E402
-from metarl_tui.app.updates import CroppedUpdate  # noqa: E402
+from metarl_tui.app.updates import ThriftyCompositor  # noqa: E402
 from metarl_tui.app.widgets.chart_grid import ChartGrid  # noqa: E402
 from metarl_tui.app.widgets.tape_bar import TapeBar  # noqa: E402
 from metarl_tui.playhead import Playhead  # noqa: E402
@@ -75,9 +75,11 @@ class Screen(App[None]):
         with Horizontal(id="tape"):
             yield TapeBar()
 
+    def on_mount(self) -> None:
+        self.screen._compositor = ThriftyCompositor()
+        self.screen.refresh(layout=True)
+
     def _display(self, screen: Any, renderable: Any) -> None:
-        if isinstance(renderable, ChopsUpdate):
-            renderable = CroppedUpdate(renderable)
         if isinstance(renderable, CompositorUpdate):
             self.sent += len(renderable.render_segments(self.terminal).encode())
 

@@ -26,6 +26,7 @@ class CommandScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._compositor = ThriftyCompositor()
+        self._hurried = False
 
     def on_mount(self) -> None:
         # Textual does so after the first paint, which would then be laid out anew.
@@ -38,6 +39,16 @@ class CommandScreen(Screen[None]):
     def metarl(self) -> MetarlApp:
         """The app, by its own type."""
         return cast("MetarlApp", self.app)
+
+    def hurry(self) -> None:
+        """Paint what changes next as soon as it has: somebody waits for it."""
+        self._hurried = True
+
+    def on_idle(self) -> None:
+        # Textual would wait until a sixtieth of a second after the last paint, and charts paint often.
+        if self._hurried and (self._dirty_widgets or self._layout_required):
+            self._hurried = False
+            self._on_timer_update()
 
     async def until_left(self, work: Awaitable[None]) -> None:
         """Do ``work``, which comes back from threads: when a screen is left, its widgets leave before it."""

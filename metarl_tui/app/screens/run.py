@@ -332,7 +332,8 @@ class RunScreen(TrainingScreen):
         if self.grid is not None:
             if self.grid.has_focus:
                 self.grid.select(direction)
-            self.grid.focus()
+            else:
+                self.grid.focus()
 
     def action_page(self, direction: int) -> None:
         if self.grid is not None:

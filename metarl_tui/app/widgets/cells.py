@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from textual.widget import Widget
 
 from metarl_tui.app import colours
 from metarl_tui.app.raster import row_text
+from metarl_tui.app.updates import CellStrip
 from metarl_tui.app.widgets.rows import WORTH_A_JUMP
 
 BLANK, BAND, LINE, FAULT, STEERED, NOTED, HAIRLINE, FAINT, LABEL, TITLE, VALUE, GOOD = range(12)
@@ -96,7 +98,7 @@ class Canvas:
         self.codes[top:bottom, column][free] = ord(character)
         self.tones[top:bottom, column][free] = tone
 
-    def strips(self, rows: Sequence[int], background: Color) -> list[Strip]:
+    def strips(self, rows: Sequence[int], styles: Sequence[Style | None]) -> list[Strip]:
         """These rows as Textual draws them; blanks take the tone before them, so that runs are few."""
         width = self.width
         if not width:
@@ -104,17 +106,16 @@ class Canvas:
         codes = self.codes[rows]
         inked = np.maximum.accumulate(np.where(codes != _SPACE, np.arange(width), 0), axis=1)
         tones = np.take_along_axis(self.tones[rows], inked, axis=1)
-        text, styles, strips = row_text(codes), _on(background), []
-        for row, ends in enumerate(tones[:, 1:] != tones[:, :-1]):
-            stops = [*(np.flatnonzero(ends) + 1).tolist(), width]
-            starts = [0, *stops[:-1]]
-            first = row * width
-            segments = [
-                Segment(text[first + start : first + stop], styles[tone])
-                for start, stop, tone in zip(starts, stops, tones[row, starts].tolist(), strict=True)
-            ]
-            strips.append(Strip(segments, width))
-        return strips
+        begins = np.ones(tones.shape, np.bool_)
+        begins[:, 1:] = tones[:, 1:] != tones[:, :-1]
+        text, starts = row_text(codes), np.flatnonzero(begins)
+        ends = [*starts[1:].tolist(), len(text)]
+        segments = [
+            Segment(text[start:end], styles[tone])
+            for start, end, tone in zip(starts.tolist(), ends, tones.ravel()[starts].tolist(), strict=True)
+        ]
+        firsts = [0, *begins.sum(axis=1).cumsum().tolist()]
+        return [CellStrip(segments[first:last], width) for first, last in pairwise(firsts)]
 
 
 @cache
@@ -162,14 +163,20 @@ class CellWidget(Widget):
             self.refresh()
             return
         changed = (old.codes != new.codes) | (old.tones != new.tones)
-        regions = []
-        for row in np.flatnonzero(changed.any(axis=1)).tolist():
-            self._strips[row] = None
-            columns = np.flatnonzero(changed[row])
-            for run in np.split(columns, np.flatnonzero(np.diff(columns) > WORTH_A_JUMP) + 1):
-                regions.append(Region(int(run[0]), row, int(run[-1] - run[0]) + 1, 1))
-        if regions:
-            self.refresh(*regions)
+        rows, columns = np.nonzero(changed)
+        if not len(rows):
+            return
+        ends = np.flatnonzero((np.diff(rows) != 0) | (np.diff(columns) > WORTH_A_JUMP))
+        starts, ends = np.append(0, ends + 1), np.append(ends, len(rows) - 1)
+        regions = [
+            Region(first, row, last - first + 1, 1)
+            for row, first, last in zip(
+                rows[starts].tolist(), columns[starts].tolist(), columns[ends].tolist(), strict=True
+            )
+        ]
+        for region in regions:
+            self._strips[region.y] = None
+        self.refresh(*regions)
 
     def on_resize(self) -> None:
         self.repaint()
@@ -180,21 +187,28 @@ class CellWidget(Widget):
         super().notify_style_update()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        # All at once: the background asks all ancestors, and NumPy takes as long for many rows as for one.
-        self._make_strips(range(len(self._strips))[crop.y : crop.bottom])
-        return super().render_lines(crop)
-
-    def _make_strips(self, rows: Sequence[int]) -> None:
-        missing = [y for y in rows if self._strips[y] is None]
-        if missing:
-            made = self._canvas.strips(missing, self.background_colors[1])
-            for y, strip in zip(missing, made, strict=True):
-                self._strips[y] = strip
+        # Textual would look for borders, padding and tints, which cells have not, in every row that changed.
+        left, right = crop.column_span
+        return [strip.crop(left, right) for strip in self._strips_of(crop.line_range)]
 
     def render_line(self, y: int) -> Strip:
-        if y >= len(self._strips):
-            return Strip.blank(self.content_size.width, _on(self.background_colors[1])[BLANK])
-        self._make_strips([y])
-        strip = self._strips[y]
-        assert strip is not None
-        return strip
+        return self._strips_of([y])[0]
+
+    def _strips_of(self, rows: Sequence[int]) -> list[Strip]:
+        """These rows as wide as the widget, which may have a new size before it is painted anew."""
+        styles, height = self._tone_styles(), len(self._strips)
+        missing = [y for y in rows if y < height and self._strips[y] is None]
+        # All at once: NumPy takes as long for many rows as for one.
+        for y, strip in zip(missing, self._canvas.strips(missing, styles) if missing else (), strict=True):
+            self._strips[y] = strip
+        width, blank = self.content_size.width, styles[BLANK]
+        made = (self._strips[y] if y < height else None for y in rows)
+        return [(strip or Strip([], 0)).adjust_cell_length(width, blank) for strip in made]
+
+    def _tone_styles(self) -> list[Style | None]:
+        """The tones' styles on the background, as the terminal takes them."""
+        background = self.background_colors[1]
+        tones = [Segment(" ", style) for style in _on(background)]
+        for line_filter in self.get_line_filters():
+            tones = line_filter.apply(tones, background)
+        return [tone.style for tone in tones]

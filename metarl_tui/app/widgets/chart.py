@@ -25,6 +25,8 @@ from trainers.metrics import metric
 SMALLEST_ROOM = 4
 _SMOOTHING = 40
 """The mean line is averaged over this fraction of the width, to either side."""
+_LOOKS_KEPT = 4
+"""On two pages, zoomed, and chosen on one of them."""
 
 
 class _Glyphs(NamedTuple):
@@ -64,12 +66,16 @@ class Chart:
         self.region = Region()
         """Where it stands in the grid."""
         self.canvas = Canvas(0, 0)
-        """What it looked like when it was last drawn."""
+        """What is seen of it: what was drawn last, or last with these looks."""
         self.label_room = SMALLEST_ROOM
         """Cells left of the axis, for the labels; charts above each other share it."""
         self.shows_iterations = True
         """Whether the iterations are written below the plot."""
         self.selected = False
+        self._canvases: dict[tuple[object, ...], Canvas] = {}
+        """The last one for each of the last few looks, the newest at the end."""
+        self._shown: tuple[object, ...] = ()
+        """The looks that the canvas is to have."""
         self._tape: Tape | None = None
         self._position = 0
         self._live = True
@@ -80,10 +86,30 @@ class Chart:
         """Cells that the labels of the value axis need, as last drawn."""
         return self._axis.label_width if self._axis is not None else 0
 
+    @property
+    def _looks(self) -> tuple[object, ...]:
+        return self.region.size, self.label_room, self.shows_iterations, self.selected
+
+    @property
+    def was_drawn(self) -> bool:
+        """Whether it was drawn with these looks before, though perhaps of an older tape."""
+        return self._looks in self._canvases
+
+    def recall(self) -> bool:
+        """Show it with these looks as it was last drawn with them, if it was; whether it had others."""
+        before, self._shown = self._shown, self._looks
+        self.canvas = self._canvases.get(self._shown, self.canvas)
+        return before != self._shown
+
     def draw(self, tape: Tape, position: int, live: bool) -> None:
         """Draw ``tape`` as seen from iteration ``position``."""
         self._tape, self._position, self._live = tape, position, live or position >= tape.last
         self.canvas = self.paint(self.region.width, self.region.height)
+        self._shown = self._looks
+        self._canvases.pop(self._shown, None)
+        self._canvases[self._shown] = self.canvas
+        if len(self._canvases) > _LOOKS_KEPT:
+            del self._canvases[next(iter(self._canvases))]
 
     def paint(self, width: int, height: int) -> Canvas:
         """What was last drawn, at this size."""

@@ -22,9 +22,10 @@ _GUTTER = 2
 _USUAL_HEIGHT = 12.5
 _THREE_COLUMNS, _TWO_COLUMNS = 160, 100
 """Widths of the whole screen from which there are so many columns of charts."""
-_TURN_SECONDS = 0.004
+_KEY_SECONDS, _TURN_SECONDS = 0.001, 0.004
 _BREATH_SECONDS = 0.012
-"""Charts are drawn for so long at a time; then keys are answered and what was drawn is shown."""
+"""Charts are drawn for so long at a time; then keys are answered and what was drawn is shown. While somebody
+waits for a key, charts that can be seen as they were are drawn for less."""
 
 
 _DRAWN_WITH_OTHERS = frozenset(
@@ -67,6 +68,8 @@ class ChartGrid(CellWidget):
         """Charts to be drawn, those that have waited longest first."""
         self._turn: Timer | None = None
         self._laid: tuple[object, ...] = ()
+        self._rooms: dict[tuple[object, ...], dict[Chart, int]] = {}
+        """Room for labels in the layouts that were left."""
 
     # -- what is shown ----------------------------------------------------------------------------
 
@@ -163,6 +166,7 @@ class ChartGrid(CellWidget):
     # -- layout -----------------------------------------------------------------------------------
 
     def on_resize(self) -> None:
+        self._rooms.clear()
         first = self._keys.index(self.shown[0]) if self.shown else 0
         self._columns, self._rows = self._room()
         self._page = (self._selected if self._zoomed else first) // self._per_page
@@ -194,29 +198,34 @@ class ChartGrid(CellWidget):
             return
         shown = self.shown
         columns = max(1, min(1 if self._zoomed else self._columns, len(shown)))
-        rows = max(-(-len(shown) // columns), 1)
-        laid = (columns, shown, self.size)
-        moved, self._laid = laid != self._laid, laid
         charts = [self._by_key.setdefault(key, Chart(key, ascii=self.ascii)) for key in shown]
-        changed = []
         for index, chart in enumerate(charts):
-            looks = index + columns >= len(shown), self.has_focus and chart.key == self.selected
-            if moved or looks != (chart.shows_iterations, chart.selected):
-                changed.append(chart)
-            chart.shows_iterations, chart.selected = looks
-            if moved:
-                chart.label_room = SMALLEST_ROOM
-                row, column = divmod(index, columns)
-                left, width = _share(self.size.width, columns, column, _GUTTER)
-                top, height = _share(self.size.height, rows, row)
-                chart.region = Region(left, top, width, height)
+            chart.shows_iterations = index + columns >= len(shown)
+            chart.selected = self.has_focus and chart.key == self.selected
+        if moved := self._laid != (laid := (columns, tuple(shown), self.size)):
+            self._rooms[self._laid] = {chart: chart.label_room for chart in self.charts}
+            self._laid = laid
+            self._place(charts, columns)
+        changed = [chart for chart in charts if chart.recall() or moved]
+        waiting = [*changed, *(chart for chart in self._stale if chart in charts)]
+        unseen = [chart for chart in waiting if not chart.was_drawn]
+        self._stale = dict.fromkeys([*unseen, *waiting])
         self.charts = charts
         if self._turn is not None:
             self._turn.stop()  # somebody pressed a key, and is not to wait for what a refresh has left over
-            self._turn = None
-        self._stale = dict.fromkeys([*changed, *(chart for chart in self._stale if chart in charts)])
-        self._draw_some()
+        self._draw_some(_KEY_SECONDS)
         self.post_message(self.Paged())
+
+    def _place(self, charts: Sequence[Chart], columns: int) -> None:
+        """Give each chart its place, with room for labels as it had there before: they are not to move."""
+        rows = max(-(-len(charts) // columns), 1)
+        rooms = self._rooms.get(self._laid, {})
+        for index, chart in enumerate(charts):
+            row, column = divmod(index, columns)
+            left, width = _share(self.size.width, columns, column, _GUTTER)
+            top, height = _share(self.size.height, rows, row)
+            chart.region = Region(left, top, width, height)
+            chart.label_room = rooms.get(chart, SMALLEST_ROOM)
 
     # -- drawing ----------------------------------------------------------------------------------
 
@@ -226,12 +235,16 @@ class ChartGrid(CellWidget):
         if self._turn is None:
             self._draw_some()
 
-    def _draw_some(self) -> None:
+    def _draw_some(self, seconds: float = _TURN_SECONDS) -> None:
+        """Draw for ``seconds``, and what can't be seen before that for a whole turn."""
         self._turn = None
         if self._tape is None:
             self._stale.clear()
-        end = time.perf_counter() + _TURN_SECONDS
-        while self._stale and time.perf_counter() < end:
+        began = time.perf_counter()
+        while self._stale:
+            can_wait = next(iter(self._stale)).was_drawn
+            if time.perf_counter() - began >= (seconds if can_wait else _TURN_SECONDS):
+                break
             self._draw_next()
         if self._stale:
             self._turn = self.set_timer(_BREATH_SECONDS, self._draw_some)
