@@ -2,7 +2,8 @@
 
 Sending is writing a file; what became of it stands in the journal as a ``control`` record with the
 request's id. A file may also be written by hand, under any other name that ends in ``.json`` (then renamed
-into place): ``{"id": "mine-1", "time": 0, "action": "set", "changes": {"gamma": 0.9}}``.
+into place): ``{"id": "mine-1", "time": 0, "action": "set", "changes": {"gamma": 0.9}}``. An id stands for one
+request of a run: a second one with it is rejected.
 """
 
 from __future__ import annotations
