@@ -65,6 +65,8 @@ class Heart:
 
     def __init__(self, folder: RunFolder, interval: float = INTERVAL, journaled: int = 0) -> None:
         self.message = ""
+        self.before: Callable[[], None] | None = None
+        """Called before each beat, in whichever thread beats; must not wait."""
         self.watch: Callable[[], None] | None = None
         """Called after each beat, in the heartbeat's thread: also while an iteration hangs."""
         self.journaled = journaled
@@ -121,6 +123,8 @@ class Heart:
 
     def beat(self) -> None:
         """Beat now. A write that fails is left to the next beat: nobody could be told."""
+        if self.before:
+            self.before()
         with self._lock:
             if self._descriptor < 0:
                 return

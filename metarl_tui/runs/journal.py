@@ -12,6 +12,9 @@ Every record is one line with ``seq`` (from 1, without gaps), ``time`` (unix sec
 - ``note``: ``text``.
 
 Rows are open: a reader passes on fields and kinds that it does not know.
+
+What is appended is in the file when the call returns. Rows of metrics may be held, to be written together
+later; a reader sees records in their order all the same.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,7 +51,11 @@ from metarl_tui.runs.records import (
 
 __all__ = ["Journal", "JournalReader", "Record", "last_records", "newest", "number"]
 
-_LOOK_SECONDS = 0.05  # a row of metrics may be written a thousand times a second
+_FLOAT = frozenset([float])
+_LAST_SEQ = 1 << 52
+"""No run has as many records; where one claims to, there is hardly a number left to give."""
+_MANY = 1_000
+"""A row of no more values than this fits into a line, whatever they are called."""
 
 
 class Journal:
@@ -56,7 +64,8 @@ class Journal:
     Opening moves what an earlier writer left unfinished at the end to ``journal.torn-<n>`` and goes on
     with its count. Where record number ``at_least`` is known to have been written, ``missing`` counts those
     that the end of the file has lost; their numbers are not given again, so that readers miss them too.
-    Raises :class:`OSError` where the file can't be read or written.
+    ``seq`` is the number of the newest record in the file. Raises :class:`OSError` where the file can't be
+    read or written.
     """
 
     def __init__(self, path: Path, *, at_least: int = 0) -> None:
@@ -64,12 +73,14 @@ class Journal:
         self._lock = threading.Lock()
         self._descriptor = open_private(self.path, os.O_RDWR | os.O_APPEND)
         self._torn = False
-        self._looked = 0.0
+        self._held: list[Record] = []
         try:
             self._end = _repair(self._descriptor, self.path)
             last = _last_seq(self._descriptor, self._end)
             self.seq = max(last, at_least)
             self.missing = self.seq - last
+            if self.seq > _LAST_SEQ:
+                raise OSError(errno.EOVERFLOW, f"its last record has the number {self.seq}", str(self.path))
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -83,65 +94,110 @@ class Journal:
         self.close()
 
     def append(self, kind: str, iteration: int, /, **fields: Any) -> Record:
-        """Append one record with a single write and return it as a reader will see it.
+        """Append one record, after the rows that are held, and return it as a reader will see it.
 
-        Raises :class:`OSError` when the disk is full or the file is gone; the journal then ends where it
-        ended before, and the next append works once there is space. Whether the file is gone is looked at
-        for a row of metrics only where the last look is ``_LOOK_SECONDS`` old: rows that are appended within
-        that time after it has gone are lost, and no error says so. Raises :class:`ValueError` or
-        :class:`TypeError` for what is no record.
+        All of it is a single write. Raises :class:`OSError` when the disk is full or the file is gone; the
+        journal then ends with a whole record, rows that are not in it stay held, and the next append works
+        once there is space. Raises :class:`ValueError` or :class:`TypeError` for what is no record.
         """
-        row = kind == "metrics" and "values" in fields
-        values = {"values": metric_values(fields.pop("values"))} if row else {}
-        fields = tidy(fields) if fields else fields
+        values: Record = {}
+        if kind == "metrics" and "values" in fields:
+            values["values"] = metric_values(fields.pop("values"))
+        fields = tidy(fields)
         with self._lock:
-            now = time.time()
-            head = {"seq": self.seq + 1, "time": now, "iteration": int(iteration), "kind": kind}
-            record = {**head, **fields, **values}
+            held = self._held[:]
+            seq, now = self.seq + len(held) + 1, time.time()
+            record = {"seq": seq, "time": now, "iteration": int(iteration), "kind": kind, **fields, **values}
             line = to_line(record)
-            plain = row and not fields and is_count(record["iteration"])
-            seen = record if plain else checked(record)
+            seen = checked(record)
             if seen is None:
                 raise ValueError(f"not a record of kind {kind}: {line[:200]!r}")
-            if not row or not 0 <= now - self._looked < _LOOK_SECONDS:
-                self._check_linked()
-                self._looked = now
-            self._write(line)
-            self.seq += 1
+            self._write(held, line)
         return seen
 
+    def hold(self, iteration: int, values: dict[str, Any]) -> Record:
+        """Keep a row of metrics for the next :meth:`append` or :meth:`flush`; to be called by one thread.
+
+        Rows that are written together cost a fraction of what each costs alone. What is returned has the
+        number 0 until it is written, and is then the record as a reader will see it. Raises
+        :class:`ValueError` or :class:`TypeError` for what is no row.
+        """
+        row: Record = {"seq": 0, "time": time.time(), "iteration": iteration, "kind": "metrics"}
+        row["values"] = dict(values)
+        plain = _FLOAT.issuperset(map(type, values.values())) and len(values) <= _MANY
+        if not plain or not is_count(iteration):
+            row |= {"iteration": int(iteration), "values": metric_values(values)}
+            line = to_line(row)
+            if checked(row) is None:
+                raise ValueError(f"not a row: {line[:200]!r}")
+        self._held.append(row)
+        return row
+
+    def flush(self, *, wait: bool = True) -> None:
+        """Write the rows that are held, with a single write; raises :class:`OSError` as :meth:`append` does.
+
+        Without ``wait`` nothing is done while the journal is being written to, by another thread or by what
+        the handler of a signal has interrupted.
+        """
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
+            if held := self._held[:]:
+                self._write(held)
+        finally:
+            self._lock.release()
+
     def sync(self) -> None:
-        """Wait until all that was appended is on the disk. Raises :class:`OSError`."""
+        """Wait until all that was written is on the disk. Raises :class:`OSError`."""
         with self._lock:
             os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Sync as far as possible and release the file; may be called twice."""
+        """Write what is held, where that is possible, sync and release the file; may be called twice."""
         with self._lock:
             if self._descriptor < 0:
                 return
-            descriptor, self._descriptor = self._descriptor, -1
             try:
-                os.fsync(descriptor)
+                with suppress(OSError):  # which whoever held the rows has met before: flush to hear of it
+                    if held := self._held[:]:
+                        self._write(held)
+                os.fsync(self._descriptor)
             finally:
+                descriptor, self._descriptor = self._descriptor, -1
                 os.close(descriptor)
 
-    def _check_linked(self) -> None:
-        if os.fstat(self._descriptor).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the journal was removed", str(self.path))
-
-    def _write(self, line: bytes) -> None:
+    def _write(self, held: list[Record], last: bytes = b"") -> None:
+        """Write the rows that are held, and the line that comes after them."""
+        self._check_place()
         if self._torn:
             self._cut_back()
+        for seq, row in enumerate(held, self.seq + 1):
+            row["seq"], row["values"] = seq, metric_values(row["values"])
+        lines = b"".join([*map(to_line, held), last])
         try:
-            written = os.write(self._descriptor, line)
-            if written < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            size = os.write(self._descriptor, lines)
         except BaseException:
             self._torn = True
             self._cut_back()
             raise
-        self._end += written
+        whole = lines.rfind(b"\n", 0, size) + 1
+        count = lines.count(b"\n", 0, whole)
+        self._end += whole
+        self.seq += count
+        del self._held[: min(count, len(held))]  # others may have come meanwhile
+        if size < len(lines):  # the disk is full; what lines are whole stay, as they may have been read
+            self._torn = True
+            self._cut_back()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def _check_place(self) -> None:
+        """Raises :class:`FileNotFoundError` where nobody would find what is written."""
+        try:
+            found = self.path.lstat()
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, "the journal was removed", str(self.path)) from None
+        if not os.path.samestat(found, os.fstat(self._descriptor)):
+            raise FileNotFoundError(errno.ENOENT, "another file is in the journal's place", str(self.path))
 
     def _cut_back(self) -> None:
         """Remove what a failed write left; where even that fails, the next append tries again first."""

@@ -29,6 +29,8 @@ class Interruption:
         self.signal: signal.Signals | None = None
         self.give_up: Callable[[str, int], None] | None = None
         """Called with a reason and an exit code from a timer's thread; must end the process."""
+        self.keep: Callable[[], None] | None = None
+        """Called before the process ends at once, to write what is still to be written; must not wait."""
         self.before_exit: Callable[[], None] | None = None
         """Called before the process ends at once, to restore a terminal."""
         self._timer: threading.Timer | None = None
@@ -80,6 +82,8 @@ class Interruption:
 
     def _leave(self) -> None:
         try:
+            if self.keep:
+                self.keep()
             if self.before_exit:
                 self.before_exit()
         finally:

@@ -18,8 +18,9 @@ from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import Journal
-from metarl_tui.runs.liveness import Heart, acquire_lock, longest_iteration, write_worker
+from metarl_tui.runs.liveness import Heart, acquire_lock, longest_iteration
 from metarl_tui.runs.options import RunOptions
+from metarl_tui.runs.process import check_no_other_trains, write_worker
 from metarl_tui.runs.requests import TOO_EARLY, Request, discard, pending
 from metarl_tui.text import clean
 from metarl_tui.worker import forked
@@ -77,6 +78,7 @@ def train(
     folder.check_trusted()
     interruption.heed(str(folder.config.options.get("stop_signal", RunOptions.stop_signal)))
     with acquire_lock(folder):
+        check_no_other_trains(folder)
         stale = pending(folder, most=None)
         try:
             journal = Journal(folder.journal, at_least=last_journaled(folder))
@@ -86,13 +88,14 @@ def train(
             writer = Writer(journal, attended, observer)
             write_worker(folder)
             writer.heart = heart = Heart(folder, journaled=journal.seq)
+            heart.before = interruption.keep = writer.keep
             if journal.missing:
                 writer("note", 0, text=f"the journal has lost its last {journal.missing} records")
             try:
                 return _Worker(folder, interruption, writer, heart, attended).run(stale, asked)
             finally:
                 heart.stop()
-                interruption.give_up = None
+                interruption.give_up = interruption.keep = None
 
 
 class _Worker:
@@ -127,15 +130,20 @@ class _Worker:
             if ending.save:
                 self._save("final")
         except BaseException as error:
-            log_traceback(self.folder)
-            if self.iteration >= forked_at(self.config):
-                ending = Ending("failed", in_words(error), FAILED, save=False)
-            else:  # the log goes with the fork
-                ending = Ending("failed", with_place(error), COULD_NOT_START, save=False)
+            ending = self._failed(error)
         finally:
             with suppress(Exception):
                 self.trainer.close()
         return self._end(ending)
+
+    def _failed(self, error: BaseException) -> Ending:
+        on_its_way = self.iteration < forked_at(self.config)
+        if on_its_way and isinstance(error, RunError):
+            return Ending("failed", str(error), COULD_NOT_START, save=False)
+        log_traceback(self.folder)
+        if on_its_way:  # the log goes with the fork
+            return Ending("failed", with_place(error), COULD_NOT_START, save=False)
+        return Ending("failed", in_words(error), FAILED, save=False)
 
     def _prepare(self) -> None:
         """Find where to go on and build the trainer; torch is imported here."""
@@ -171,6 +179,7 @@ class _Worker:
             self.record,
             self._save,
             changes_after(past.iteration, self.config.changes, self.history),
+            answered=self.history.answered,
         )
         if options.paused and not self.history.records:
             self.control.paused = "started paused"
@@ -284,6 +293,7 @@ class _Worker:
                 self._say("paused" if said else "running", said or "")
             wait = POLL_SECONDS if said else min(POLL_SECONDS, self._until_next_step())
             if wait > 0:
+                self.record.flush()
                 time.sleep(wait)
                 self.heart.boundary(self.iteration)
                 continue
@@ -316,7 +326,7 @@ class _Worker:
         done: Iteration = self.trainer.step()
         self.iteration = done.number
         self.heart.boundary(done.number)
-        self.record("metrics", done.number, values=done.metrics)
+        self.record.row(done.number, done.metrics)
         for event in done.events:
             self.record("note", done.number, text=clean(event))
         for picture in done.pictures:
@@ -331,6 +341,7 @@ class _Worker:
         return None
 
     def _save(self, why: str) -> str:
+        self.record.flush()  # after a kill the journal must hold every iteration before a checkpoint
         return str(self.record.patiently(lambda: self.saver.save(why)))
 
     def _say(self, state: str, why: str) -> None:

@@ -1,4 +1,10 @@
-"""How a worker writes its journal: flushed where it matters, patient when the disk is full."""
+"""How a worker writes its journal: rows together where they are many, synced where it matters, patiently.
+
+A row of metrics is written at once in a run of fewer than a hundred iterations a second. In a faster one rows
+are held and written together, about ``HOLD_SECONDS`` after the first of them was measured; before anything
+else is recorded, a checkpoint is saved or the run waits; and where the next iteration takes longer, with the
+next heartbeat. ``kill -9`` loses those that are held, and nothing that came before them.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +14,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from metarl_tui.runs.journal import Journal
+from metarl_tui.runs.journal import Journal, Record
 from metarl_tui.runs.liveness import Heart
+
+HOLD_SECONDS = 0.01
+"""A row of metrics waits for others while the last record that was written is younger than this."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT)
 _UNSYNCED = ("metrics", "picture")
 
 Observer = Callable[[dict[str, Any]], None]
-"""Hears of every record after it was written."""
+"""Hears of every record after it was written, in the thread that trains."""
 
 
 class Writer:
@@ -25,34 +34,60 @@ class Writer:
         self._journal = journal
         self._attended = attended
         self._observer = observer
+        self._untold: list[Record] = []
+        self._wrote = 0.0  # the time of the newest record when last written
         self.heart: Heart | None = None
 
     def __call__(self, kind: str, iteration: int, /, **fields: Any) -> None:
-        record = self.patiently(self._append, kind, iteration, fields)
+        record = self.patiently(self._journal.append, kind, iteration, **fields)
         if kind not in _UNSYNCED:
             self.patiently(self._journal.sync)
-        if self._observer:
-            self._observer(record)
+        self._wrote = record["time"]
+        self._untold.append(record)
+        self._tell()
+
+    def row(self, iteration: int, values: dict[str, Any]) -> None:
+        """Record what an iteration measured, now or soon."""
+        row = self._journal.hold(iteration, values)
+        self._untold.append(row)
+        if not 0 <= row["time"] - self._wrote < HOLD_SECONDS:  # a clock that is set back holds nothing
+            self._wrote = row["time"]
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are held."""
+        self.patiently(self._journal.flush)
+        self._tell()
+
+    def keep(self) -> None:
+        """Write the rows that are held if that is possible now; from any thread, or a signal's handler.
+
+        The heartbeat is told what is written.
+        """
+        with suppress(OSError):
+            self._journal.flush(wait=False)
+        if self.heart:
+            self.heart.journaled = self._journal.seq
 
     def once(self, kind: str, iteration: int, /, **fields: Any) -> bool:
         """Append if that is possible now, for a process that can't wait; whether it was."""
         with suppress(OSError):
-            self._append(kind, iteration, fields)
+            self._journal.append(kind, iteration, **fields)
             self._journal.sync()
             return True
         return False
 
-    def _append(self, kind: str, iteration: int, fields: dict[str, Any]) -> dict[str, Any]:
-        record = self._journal.append(kind, iteration, **fields)
-        if self.heart:
-            self.heart.journaled = record["seq"]
-        return record
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        if self._observer:
+            for record in untold:
+                self._observer(record)
 
-    def patiently(self, write: Callable[..., Any], *arguments: Any) -> Any:
-        """Call ``write`` with ``arguments``; while the disk is full, say so in the heartbeat and retry."""
+    def patiently(self, write: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call ``write``; while the disk is full, say so in the heartbeat and retry."""
         while True:
             try:
-                done = write(*arguments)
+                done = write(*arguments, **named)
             except OSError as error:
                 if error.errno not in _DISK or not self._attended or self.heart is None:
                     raise

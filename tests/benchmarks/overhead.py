@@ -94,6 +94,11 @@ class InTurns:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trainer, name)
 
+    @property
+    def finished(self) -> Any:
+        """Asked for at every iteration, where the way by ``__getattr__`` would be measured too."""
+        return self._trainer.finished
+
     def step(self) -> Any:
         if self._done == 0:
             self._began = self._now()

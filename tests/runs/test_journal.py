@@ -11,7 +11,7 @@ import pytest
 
 from metarl_tui.runs import journal as journal_module
 from metarl_tui.runs.journal import Journal, JournalReader, last_records, newest, number
-from metarl_tui.runs.records import LONGEST_LINE
+from metarl_tui.runs.records import LONGEST_LINE, to_line
 
 
 @pytest.fixture
@@ -359,21 +359,6 @@ def test_a_journal_whose_folder_was_removed_says_so(tmp_path: Path) -> None:
             journal.append("note", 2, text="y")
 
 
-def test_rows_into_a_journal_that_was_removed_are_noticed_at_the_next_look(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = 1000.0
-    monkeypatch.setattr("metarl_tui.runs.journal.time.time", lambda: clock)
-    with Journal(path) as journal:
-        journal.append("metrics", 1, values={"a": 1.0})
-        path.unlink()
-        journal.append("metrics", 2, values={"a": 1.0})
-        for jump in (0.06, -3600.0):  # a clock that is set back puts no look off
-            clock += jump
-            with pytest.raises(FileNotFoundError):
-                journal.append("metrics", 3, values={"a": 1.0})
-
-
 def test_links_and_pipes_are_not_journals(tmp_path: Path, path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"precious\n")
     path.symlink_to(tmp_path / "elsewhere")
@@ -403,3 +388,30 @@ def test_opening_reads_only_the_tail_of_a_large_journal(path: Path, monkeypatch:
     with Journal(path) as journal:
         assert journal.seq == 3_003
     assert sum(read) < path.stat().st_size / 2
+
+
+def test_a_journal_that_was_renamed_away_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append("note", 0, text="here")
+        path.rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError, match="the journal was removed"):
+            journal.append("note", 0, text="where?")
+        path.write_bytes(b"")
+        journal.hold(1, {"loss": 0.5})
+        with pytest.raises(FileNotFoundError, match="another file is in the journal's place"):
+            journal.flush()
+        path.unlink()
+        (tmp_path / "away").rename(path)
+        journal.flush()
+    assert [record["kind"] for record in JournalReader(path).read()] == ["note", "metrics"]
+
+
+@pytest.mark.parametrize("claimed", [2**53 - 1, 2**53 - 2])
+def test_a_journal_that_claims_to_have_no_number_left_is_refused(tmp_path: Path, claimed: int) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(to_line({"seq": claimed, "time": 0.0, "iteration": 0, "kind": "note", "text": ""}))
+    with pytest.raises(OSError, match=f"its last record has the number {claimed}"):
+        Journal(path)
+    with pytest.raises(OSError, match=f"its last record has the number {claimed}"):
+        Journal(tmp_path / "another", at_least=claimed)

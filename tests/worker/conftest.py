@@ -11,13 +11,14 @@ from small_runs import ENVIRONMENTS, SMALL, MakeRun
 
 import metarl_tui
 from metarl_tui.runs.folder import RunConfig, RunFolder
-from metarl_tui.worker import control
+from metarl_tui.worker import control, writer
 
 
 @pytest.fixture(autouse=True)
-def _every_request_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _everything_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # where the key of the marks goes
     monkeypatch.setattr(control, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "HOLD_SECONDS", 0.0)
     monkeypatch.syspath_prepend(str(ENVIRONMENTS))
 
 
