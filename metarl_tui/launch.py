@@ -202,7 +202,6 @@ class Launch:
         lines = tail.decode("utf-8", "replace").splitlines()
         return clean(next((line for line in reversed(lines) if line.strip()), "")).removeprefix("error: ")
 
-
     def _silence(self, who: str, exit_code: int) -> str:
         """Of who has ended without a word; where the disk is full, nothing could be written of it."""
         ended = f"the {who} ended with exit code {exit_code}"
