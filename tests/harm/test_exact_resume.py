@@ -38,10 +38,12 @@ SUBJECTS: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("ppo", "LunarLander-v3", "sync", {**LONGER, **NORMALISED}, "Box2D"),
     ("ppo", "HalfCheetah-v5", "sync", {**FEW, **NORMALISED}, "mujoco"),
     ("ppo", "Hopper-v5", "sync", {**FEW, **NORMALISED}, "mujoco"),
+    ("ppo", "Hopper-v5", "async", {**FEW, **NORMALISED}, "mujoco"),
     ("ppo", "Ant-v5", "sync", {**FEW, **NORMALISED}, "mujoco"),
     ("maml", "xor", "", {}, ""),
     ("maml", "sinusoid", "", {"shots": 5, "query_shots": 5}, ""),
-    ("maml-ppo", "", "", {}, ""),
+    ("maml-ppo", "navigation", "", {}, ""),
+    ("maml-ppo", "cartpole-family", "", {}, ""),
 ]
 """Trainer, what it trains on, how environments are run, hyperparameters, and the module that it needs."""
 STEERING: dict[str, dict[str, Any]] = {

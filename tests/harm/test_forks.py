@@ -33,6 +33,8 @@ from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.liveness import observe
 from trainers.hyperparameters import TRAINERS
 
+MAKING_SECONDS = 0.06
+"""About as long as the making of a fork takes once its folder is there."""
 STEERING = {"ppo": {"clip_epsilon": 0.07}, "maml": {"inner_lr": 0.05}, "maml-ppo": {"inner_lr": 0.05}}
 
 
@@ -65,47 +67,44 @@ def test_a_fork_without_a_change_is_its_parent(
             checkpoints.remove(parent, checkpoints.Checkpoint(path, int(path.name)))
     # A fork goes its own way: what people did to its parent later is not done to it.
     steered = max(record["iteration"] for record in records(parent, "control"))
-    count, same, at = times(10), 0, []
+    count, differences, at = times(10), [], []
     for _ in range(count):
         at.append(random_source.randrange(steered, before + 1))
         assert warm.start("fork", str(parent.path), at[-1]).wait(60) == 0
         (fork,) = _forks_of(parent)
         assert warm.start("train", str(fork.path)).wait(60) == 0
-        later = {iteration: row for iteration, row in rows(parent).items() if iteration > at[-1]}
-        same += {i: row for i, row in rows(fork).items() if i > at[-1]} == later and _same_end(parent, fork)
         assert max(rows(fork)) == last
+        if difference := first_difference(parent, fork, after=at[-1]):
+            differences.append(difference)
         fork.path.rename(parent.path.parent.parent / fork.path.name)
+    same = count - len(differences)
     figure(f"forks without a change, {trainer}", count, f"{same} of {count} identical, at {at}")
-    assert same == count
+    assert not differences
 
 
-def _same_end(parent: RunFolder, fork: RunFolder) -> bool:
-    difference = first_difference(parent, fork)
-    return difference is None or difference.startswith(("iteration", "worker"))
-
-
+@pytest.mark.parametrize("trainer", [name for name in SMALL if name in TRAINERS])
 def test_a_fork_whose_maker_is_killed(
-    make_run: MakeRun, warm: WarmParent, times: Times, figure: Figure
+    trainer: str, make_run: MakeRun, warm: WarmParent, times: Times, figure: Figure
 ) -> None:
     """It is whole, or it is refused; it never trains on as something that its parent was not."""
-    random_source = random.Random(8)
-    parent = _steered_parent("ppo", make_run, warm)
-    expected = {iteration: row for iteration, row in rows(parent).items() if iteration > 6}
+    random_source = random.Random(trainer)
+    parent = _steered_parent(trainer, make_run, warm)
+    at = max(6, *(record["iteration"] for record in records(parent, "control")))
     before = parent.journal.read_bytes()
     count, whole, refused = times(100), 0, 0
     for _ in range(count):
         known = _folders(parent)
-        maker = warm.start("fork", str(parent.path), 6)
+        maker = warm.start("fork", str(parent.path), at)
         wait_until(
             lambda known=known, maker=maker: maker.poll() is not None or _folders(parent) > known, 10, 0.0
         )
-        time.sleep(random_source.uniform(0, 0.12))
+        time.sleep(random_source.uniform(0, MAKING_SECONDS))
         maker.kill()
         assert parent.journal.read_bytes() == before
         for fork in _forks_of(parent):
             code = warm.start("train", str(fork.path)).wait(60)
             if code == 0:
-                assert {i: row for i, row in rows(fork).items() if i > 6} == expected
+                assert first_difference(parent, fork, after=at) is None
                 whole += 1
             else:
                 assert code == 2
@@ -113,7 +112,7 @@ def test_a_fork_whose_maker_is_killed(
                 refused += 1
             fork.path.rename(parent.path.parent.parent / fork.path.name)
     figure(
-        "kill -9 while forking", count,
+        f"kill -9 while forking, {trainer}", count,
         f"{whole} forks whole, {refused} half made and refused, {count - whole - refused} not there",
     )  # fmt: skip
 

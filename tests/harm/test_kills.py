@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments: the run opens, its newest checkpoint loads, no record is lost."""
+"""``kill -9`` at random moments: the run opens, its newest checkpoint loads, no journaled record is lost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from warm_parent import WarmParent
 
 from metarl_tui.runs import checkpoints, requests
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.heartbeat import last_journaled
 from metarl_tui.runs.journal import Journal, JournalReader
 from metarl_tui.runs.liveness import observe
+from metarl_tui.worker.exact import read_history, rows_that_count
 from trainers.hyperparameters import TRAINERS
 
 MOMENTS = ("starting", "training", "saving", "pausing")
@@ -45,12 +47,18 @@ def _look_after(folder: RunFolder, lines: list[bytes], saved: set[int]) -> list[
     if _complete_lines(folder)[: len(lines)] != lines:
         wrong.append("a journaled record is gone")
     reader = JournalReader(folder.journal)
-    reader.read()
+    while reader.read():
+        pass
     if reader.damaged:
         wrong.append(f"{reader.damaged} records are damaged")
     if observe(folder).state != "lost" and folder.worker.exists():
         wrong.append(f"it stands as {observe(folder)}")
+    if reader.missing_before(last_journaled(folder)):
+        wrong.append("the heartbeat tells of records that the journal lacks")
     found = checkpoints.newest_good(folder)
+    rows = [row["iteration"] for row in rows_that_count(folder, read_history(folder).resumes)]
+    if rows != list(range(1, len(rows) + 1)) or (found is not None and len(rows) < found[0].iteration):
+        wrong.append("iterations up to the newest checkpoint have no row")
     if found is not None and found[2]:
         wrong.append(f"checkpoints are damaged: {found[2]}")
     if saved and (found is None or found[0].iteration < max(saved)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import re
@@ -25,14 +24,28 @@ from metarl_tui.runs.process import is_alive, read_launched
 
 PROGRAM = [sys.executable, "-m", "metarl_tui"]
 CRASHING = """
-import sys
 from metarl_tui.app.screens.run import RunScreen
-RunScreen.action_zoom = lambda self: 1 / 0
+from metarl_tui.app.widgets.header import Header
+from metarl_tui.app.widgets.steer_panel import SteerPanel
+fail = lambda *_, **__: 1 / 0
+{}
 from metarl_tui.cli import main
 main()
 """
-CODES = {"crash": 70, "SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}
-HARMS = ("hangup", "kill", *CODES)
+CRASHES = {
+    "an action": "RunScreen.action_zoom = fail",
+    "a timer": "RunScreen.action_zoom = lambda screen: screen.set_interval(0.1, fail)",
+    "a render": "RunScreen.action_zoom = lambda screen: setattr(Header, 'render_line', fail)",
+    "a reader's thread": "RunScreen.action_zoom = lambda screen: setattr(screen.follower, 'look', fail)",
+    "a widget's keys": "SteerPanel.on_key = fail",
+}
+"""Where a screen crashes, and what makes it: at the latest when ``KEYS`` are typed."""
+KEYS = (b"z", b"e", b"\x1b[C")
+BACK = b"\x1b[?1049l"
+"""What gives the shell its screen back."""
+CRASHED = 70
+CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}
+HARMS = ("hangup", "kill", *CRASHES, *CODES)
 COMPLETE_SECONDS = 2.0
 
 
@@ -71,15 +84,28 @@ def _harm(screen: Terminal, harm: str) -> str:
             screen.process.kill()
             screen.process.wait(15)
             return ""
-        case "crash":
-            os.write(screen.master, b"z")
+        case _ if harm in CRASHES:
+            _type_until_it_ends(screen)
         case _:
             screen.process.send_signal(signal.Signals[harm])
     code = screen.ends()
-    with contextlib.suppress(AssertionError):
+    try:
         assert_restored(screen)
-        return "" if code == CODES[harm] else f"{harm}: exit code {code}"
-    return f"{harm}: the terminal is not restored"
+    except (AssertionError, ValueError):
+        return f"{harm}: the terminal is not restored"
+    if harm in CRASHES and b"ZeroDivisionError" not in screen.seen.rpartition(BACK)[2]:
+        return f"{harm}: the terminal does not say what happened"
+    return "" if code == CODES.get(harm, CRASHED) else f"{harm}: exit code {code}"
+
+
+def _type_until_it_ends(screen: Terminal) -> None:
+    for key in KEYS:
+        os.write(screen.master, key)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            screen.read()
+            if BACK in screen.seen:
+                return
 
 
 def _processor_seconds(screen: Terminal) -> float:
@@ -105,7 +131,7 @@ def test_screens_that_go_do_no_harm(
     for turn in range(count):
         harm = HARMS[turn % len(HARMS)]
         known = iterations_done(run)
-        command = [sys.executable, "-c", CRASHING] if harm == "crash" else PROGRAM
+        command = [sys.executable, "-c", CRASHING.format(CRASHES[harm])] if harm in CRASHES else PROGRAM
         screens.append(Terminal([*command, "open", str(run.path)], controlling=True))
         seconds.append(_wait_until_shown(screens[-1], known))
         processor.append(_processor_seconds(screens[-1]))
@@ -117,7 +143,7 @@ def test_screens_that_go_do_no_harm(
             wrong.append(f"{harm}: the worker does not go on")
     assert observe(run).state == "running"
     figure(
-        f"screens that went: {', '.join(HARMS)}", count,
+        f"screens that went: hangup, kill, a crash in {', '.join(CRASHES)}, {', '.join(CODES)}", count,
         f"{count - len(wrong)} of {count} workers go on; a new screen shows all in {_in_words(seconds)}, "
         f"of the processor's time {_in_words(processor)}",
     )  # fmt: skip

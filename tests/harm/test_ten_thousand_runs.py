@@ -12,14 +12,28 @@ from pathlib import Path
 
 import orjson
 import psutil
+import pytest
 from fake_runs import HYPERPARAMETERS
+from live_run import app_on, text, until
 from pseudo_terminal import Terminal
 from victims import Figure
 
-from metarl_tui.runs.folder import RunConfig
+from metarl_tui.app.screens.home import HomeScreen
+from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 
 RUNS = 10_000
+STAMP = "20261122-154210"
+"""How an id begins; the list has room for so much of one that is malformed."""
 PAINTED_SECONDS, COMPLETE_SECONDS = 1.0, 3.0
+
+
+def _instead(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def replace(config: Path) -> None:
+        config.unlink()
+        make(config)
+
+    return replace
+
 
 MALFORMED: list[Callable[[Path], object]] = [
     lambda config: config.write_bytes(b""),
@@ -29,13 +43,15 @@ MALFORMED: list[Callable[[Path], object]] = [
     lambda config: config.write_bytes(b"[" * 10_000),
     lambda config: config.write_bytes(b'{"trainer": 3, "created": "yesterday"}'),
     lambda config: config.write_bytes(b'{"trainer": "ppo", "created": 1e300}'),
-    lambda config: config.chmod(0o000),
+    lambda config: config.write_bytes(config.read_bytes() + b" " * (1 << 21)),
+    _instead(Path.mkdir),
+    _instead(lambda config: config.symlink_to("/dev/zero")),
 ]
 
 
-def _many_runs(place: Path, count: int) -> int:
-    """Folders of ``count`` runs that ended; how many of them are malformed."""
-    random_source, bad = random.Random(12), 0
+def _many_runs(place: Path, count: int) -> set[str]:
+    """Folders of ``count`` runs that ended; the ids of those that are malformed."""
+    random_source, bad = random.Random(12), set[str]()
     start = time.time() - 30 * 86_400
     for number in range(count):
         created = start + 60 * number
@@ -54,8 +70,8 @@ def _many_runs(place: Path, count: int) -> int:
         }  # fmt: skip
         (run / "summary.json").write_bytes(orjson.dumps(summary))
         if number % 20 == 7:
-            MALFORMED[bad % len(MALFORMED)](run / "run.json")
-            bad += 1
+            MALFORMED[len(bad) % len(MALFORMED)](run / "run.json")
+            bad.add(run.name)
     return bad
 
 
@@ -86,7 +102,7 @@ def test_home_with_very_many_runs(tmp_path: Path, scale: float, figure: Figure) 
     finally:
         screen.close()
     figure(
-        f"home with runs, {bad} of them malformed", count,
+        f"home with runs, {len(bad)} of them malformed", count,
         f"painted in {painted:.2f} s, first rows {rows:.2f} s, complete {done:.2f} s; "
         f"{painting:.2f} s and {completing:.2f} s of processor time",
     )  # fmt: skip
@@ -106,10 +122,35 @@ def _processor_seconds(screen: Terminal) -> float:
 
 
 def _marked(screen: Terminal) -> bool:
-    """Whether the malformed runs in view are marked; the newest one lies within the first rows."""
+    """Whether what is malformed in view is marked; the newest one lies within the first rows."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
-        if "not valid JSON" in screen.shown or "must be" in screen.shown or "is missing" in screen.shown:
+        if "unreadable" in screen.shown:
             return True
         screen.read(0.1)
     return False
+
+
+async def test_every_malformed_run_is_marked_and_no_other(
+    tmp_path: Path, scale: float, figure: Figure
+) -> None:
+    """In what the list knows, and on the rows that it shows when all of it is paged through."""
+    count = max(int(RUNS * scale), 200)
+    bad = _many_runs(tmp_path, count)
+    for name in bad:
+        with pytest.raises(RunError):
+            _ = RunFolder(tmp_path / name).config
+    app = app_on(tmp_path)
+    async with app.run_test(size=(120, 60)) as pilot:
+        assert isinstance(app.screen, HomeScreen)
+        table = app.screen.table
+        await until(pilot, lambda: len(table.entries) == count, 60)
+        known = {run.path.name for run, entry in table.entries.items() if entry.problem}
+        rows: set[str] = set()
+        for chosen in [*range(0, count, 40), count - 1]:
+            table.move(chosen - table.chosen)
+            await pilot.pause()
+            rows.update(re.findall(r"▲ unreadable +([\d-]+)", text(pilot)))
+    figure("malformed runs in the list", len(bad), f"{len(known & bad)} known as such, {len(rows)} shown so")
+    assert known == bad
+    assert rows == {name[: len(STAMP)] for name in bad}

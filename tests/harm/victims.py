@@ -126,6 +126,9 @@ def train_headless(folder: str, *, patches: dict[str, Any] | None = None) -> int
     _patch(patches)
     try:
         return train_here(RunFolder(folder))
+    except RunError as error:
+        print(f"error: {error}")
+        return 2
     except OSError as error:
         print(f"error: {error}")
         return 1
@@ -191,10 +194,13 @@ def newest_contents(folder: RunFolder) -> checkpoints.Contents:
     return found[1]
 
 
-def first_difference(one: RunFolder, other: RunFolder) -> str | None:
-    """Where two runs differ: in a metric of an iteration, or in their last weights, moments or generators."""
+def first_difference(one: RunFolder, other: RunFolder, *, after: int = 0) -> str | None:
+    """Where two runs differ: in a metric of an iteration ``after`` that, or in their last checkpoints.
+
+    These hold weights, moments, generators, environments and what was best.
+    """
     ours, theirs = rows(one), rows(other)
-    for iteration in sorted(ours.keys() | theirs.keys()):
+    for iteration in sorted(number for number in ours.keys() | theirs.keys() if number > after):
         if ours.get(iteration) != theirs.get(iteration):
             return f"iteration {iteration}: {ours.get(iteration)} and {theirs.get(iteration)}"
     first, second = newest_contents(one), newest_contents(other)

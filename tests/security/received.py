@@ -18,6 +18,8 @@ from fake_runs import write_run
 
 from metarl_tui.runs import checkpoints
 from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.heartbeat import SIZE
+from metarl_tui.runs.records import seal
 
 Invoke = Callable[..., Result]
 Disguise = Callable[[Path, Path], None]
@@ -31,6 +33,8 @@ CHECKPOINT_FILES = tuple(
     for name in ("manifest.json", "weights.safetensors", "state.safetensors", "state.json")
 )
 GIGABYTE = 1 << 30
+LAST_NUMBER = (1 << 53) - 1
+"""The highest number that a record may have."""
 
 MODULE = """
 import os, pathlib
@@ -252,7 +256,45 @@ def giant_tensors(run: Path, outside: Path) -> None:
             replace(run, name, content)
 
 
+def lock_in_a_loop(run: Path, outside: Path) -> None:
+    (run / "lock").symlink_to("lock")
+
+
+def a_folder_for_the_worker(run: Path, outside: Path) -> None:
+    (run / "worker.json").mkdir()
+
+
+def _end_journal(run: Path, seq: int) -> None:
+    """A note with that number and a right checksum, as the last record."""
+    note = {"seq": seq, "time": 1.8e9, "iteration": 8, "kind": "note", "text": "the last"}
+    with (run / "journal.jsonl").open("ab") as journal:
+        journal.write(seal(orjson.dumps(note)) + b"\n")
+
+
+def the_last_number(run: Path, outside: Path) -> None:
+    """No record can come after it: its number would be none."""
+    _end_journal(run, LAST_NUMBER)
+
+
+def the_last_number_but_one(run: Path, outside: Path) -> None:
+    _end_journal(run, LAST_NUMBER - 1)
+
+
+def a_heartbeat_far_ahead(run: Path, outside: Path) -> None:
+    """It tells of records that no journal can have."""
+    beat = {"pid": 1, "start_time": 1.0, "beat": 1, "monotonic": 1.0, "wall": 1.8e9, "iteration": 8,
+            "since_boundary": 0.0, "median_iteration": 0.1, "state": "running", "message": "",
+            "journaled": LAST_NUMBER}  # fmt: skip
+    replace(run, "heartbeat", seal(orjson.dumps(beat)).ljust(SIZE - 1) + b"\n")
+
+
+IMPASSES: tuple[Disguise, ...] = (
+    lock_in_a_loop, a_folder_for_the_worker, the_last_number, the_last_number_but_one, a_heartbeat_far_ahead,
+)  # fmt: skip
+"""What can be read, but a worker can't go on from."""
+
 DISGUISES: tuple[Disguise, ...] = (
+    *IMPASSES,
     pickles, pickled_checkpoint, import_paths, links, linked_folders, linked_configuration, links_to_devices,
     pipes, a_pipe_for_configuration, devices, hard_links, folders_for_files, other_places, sparse_gigabytes,
     sparse_terabytes, deep_nestings,

@@ -10,12 +10,15 @@ from received import (
     CHECKPOINT_FILES,
     DISGUISES,
     GIGABYTE,
+    IMPASSES,
     Disguise,
     Invoke,
     contents,
     links,
+    lock_in_a_loop,
     received,
     replace,
+    the_last_number,
 )
 
 from metarl_tui.runs import checkpoints
@@ -93,3 +96,31 @@ def test_deleting_it_removes_links_and_not_what_they_lead_to(
     assert invoke("delete", str(run.path), "--yes").exit_code == 0
     assert not run.path.exists()
     assert contents(outside) == before
+
+
+@pytest.mark.parametrize("disguise", IMPASSES, ids=lambda disguise: disguise.__name__)
+def test_what_no_worker_can_go_on_from_is_said_in_one_line(
+    disguise: Disguise, runs_dir: Path, outside: Path, invoke: Invoke
+) -> None:
+    run = received(runs_dir)
+    disguise(run.path, outside)
+    path = str(run.path)
+    looks, resumes = [["list"], ["show", path]], [["resume", path, "--no-ui"]]
+    if disguise in (lock_in_a_loop, the_last_number):  # a process is started for it, which takes its time
+        resumes.append(["resume", path])
+    for words in looks + resumes:
+        result = invoke(*words)
+        said = result.stderr.splitlines()
+        if words in looks:
+            assert result.exit_code == 0
+            assert run.short_id in result.stdout
+        else:
+            assert result.exit_code in (1, 2), words
+            assert len(said) == 1
+            assert said[0].startswith("error: ")
+        assert "Traceback" not in result.output
+        assert not run.log.exists() or "Traceback" not in run.log.read_text()
+    deleted = invoke("delete", path, "--yes")
+    assert deleted.exit_code == (0 if not run.path.exists() else 2)
+    assert len(deleted.stderr.splitlines()) == (deleted.exit_code != 0)
+    assert not run.path.exists() or run.journal.exists()

@@ -29,6 +29,7 @@ LONG = 1e9
 
 @pytest.fixture
 def long_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "OFTEN_SECONDS", LONG)
     monkeypatch.setattr(writer, "HOLD_SECONDS", LONG)
 
 
@@ -61,36 +62,37 @@ def full_disk(folder: RunFolder, room: int = 0) -> Iterator[Callable[[], None]]:
         free()
 
 
-def test_few_rows_are_written_at_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run()
-    now = 1_000_000.0
-    monkeypatch.setattr("metarl_tui.runs.journal.time.time", lambda: now)
-    monkeypatch.setattr(writer, "HOLD_SECONDS", 0.01)
-    with Journal(run.journal) as journal:
-        record = Writer(journal, True, None)
-        for iteration in range(1, 5):
-            record.row(iteration, {"loss": 0.5})
-            assert iterations(run)[-1] == iteration
-            now += 0.011
-        now -= 3_600.0  # a clock that is set back delays nothing
-        record.row(5, {"loss": 0.5})
-        assert iterations(run) == [1, 2, 3, 4, 5]
-
-
-def test_many_rows_are_written_together(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_rows_are_written_at_once_and_many_together(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run()
     now, there = 1_000_000.0, []
     monkeypatch.setattr("metarl_tui.runs.journal.time.time", lambda: now)
-    monkeypatch.setattr(writer, "HOLD_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "HOLD_SECONDS", 0.0115)
     with Journal(run.journal) as journal:
         record = Writer(journal, True, None)
-        for iteration in range(1, 9):
-            record.row(iteration, {"loss": 0.5})
+        hour = 3_600.0
+        for passes in (
+            0.011,
+            0.011,
+            0.003,
+            0.003,
+            0.003,
+            0.003,
+            0.003,
+            0.011,
+            0.003,
+            -hour,
+            0.003,
+            hour,
+            0.003,
+        ):
+            now += passes
+            record.row(len(there) + 1, {"loss": 0.5})
             there.append(len(iterations(run)))
-            now += 0.003
-        assert there == [1, 1, 1, 1, 5, 5, 5, 5]
-        record("note", 8, text="solved")
-        assert iterations(run) == [*range(1, 9), 8]
+        assert there == [1, 2, 2, 2, 2, 6, 6, 8, 8, 10, 10, 12, 12]
+        record("note", 14, text="solved")
+    assert iterations(run) == list(range(1, 15))
 
 
 def test_the_heartbeat_writes_rows_that_would_wait(make_run: MakeRun, long_held: None) -> None:
@@ -124,7 +126,7 @@ def test_the_heartbeat_never_counts_what_is_not_on_the_disk(make_run: MakeRun) -
 
     looker = threading.Thread(target=look)
     with writing(run) as record, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "HOLD_SECONDS", 0.01)
+        patch.setattr(writer, "HOLD_SECONDS", 0.05)
         looker.start()
         for iteration in range(1, 1_000):
             record.row(iteration, {"loss": 0.5})
@@ -142,7 +144,7 @@ def test_the_heartbeat_never_counts_what_is_not_on_the_disk(make_run: MakeRun) -
 def test_observers_hear_of_every_record_once_it_is_written_and_in_order(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "HOLD_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "HOLD_SECONDS", 0.05)
     run = make_run()
     heard: list[dict[str, Any]] = []
 
@@ -247,7 +249,8 @@ from pathlib import Path
 from metarl_tui.headless import train_here
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.worker import interruption, loop, writer
-writer.HOLD_SECONDS, interruption.PATIENCE_SECONDS = 1e9, float(sys.argv[3])
+writer.OFTEN_SECONDS = writer.HOLD_SECONDS = 1e9
+interruption.PATIENCE_SECONDS = float(sys.argv[3])
 loop.Heart = functools.partial(loop.Heart, interval=float(sys.argv[2]))
 sys.exit(train_here(RunFolder(Path(sys.argv[1]))))
 """
