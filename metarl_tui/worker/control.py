@@ -71,6 +71,8 @@ class Control:
     stopping: str | None = None
     answered: set[str] = field(default_factory=set)
     """Ids of the requests that the journal has an answer to: an id stands for one request, once."""
+    before_change: Callable[[], None] = lambda: None
+    """Called before values are changed."""
     _next_poll: float = 0.0
 
     def begin_iteration(self) -> None:
@@ -185,6 +187,7 @@ class Control:
         options = {name: value for name, value in values.items() if name in declarations(RunOptions)}
         others = {name: value for name, value in values.items() if name not in options}
         before = self.options.state()
+        self.before_change()
         try:
             changed = self.options.change(options)
             changed |= self.trainer.change(others, rebase=rebase) if others else {}

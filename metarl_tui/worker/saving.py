@@ -66,6 +66,7 @@ class Saver:
         self._extra = extra
         self._due = time.monotonic() + LEAST_SECONDS
         self._best: tuple[int, Contents] | None = None
+        self._unchanged: Contents | None = None
 
     def state(self) -> dict[str, Any]:
         """What a later worker needs to go on judging and drawing, as JSON values."""
@@ -82,8 +83,16 @@ class Saver:
         self.sparkline = Sparkline(list(state.get("sparkline", [])), int(state.get("sparkline_width", 1)))
 
     def leave_held(self) -> None:
-        """Let the best so far be that was held to be saved: it is of another set-up than the trainer's."""
-        self._best = None
+        """Let go what was held to be saved: it is of another set-up than the trainer's."""
+        self._best = self._unchanged = None
+
+    def hold_unchanged(self) -> None:
+        """Hold what a checkpoint saves until the next iteration; to be called before a change.
+
+        A checkpoint has the state after an iteration. What is to be in force from the next one on is in the
+        journal: a resume makes it again from there, and a fork that leaves here does without it.
+        """
+        self._unchanged = self._unchanged or self._contents()
 
     def begin_anew(self) -> None:
         """Forget what was best and how it came: from here on something else is measured."""
@@ -95,6 +104,7 @@ class Saver:
 
         The best so far is held until the next one is due, as a run may better itself many times a second.
         """
+        self._unchanged = None
         headline = values.get(self.entry.charts[0])
         if headline is not None:
             self.latest = headline
@@ -106,12 +116,13 @@ class Saver:
         return "automatic" if time.monotonic() >= self._due else None
 
     def save(self, reason: str) -> str:
-        """Save a checkpoint of the trainer as it stands, and of the best since the last; returns its name."""
+        """Save a checkpoint of the newest iteration, and of the best since the last; returns its name."""
         began = time.monotonic()
         if self._best is not None:
             self._write(*self._best, "best")
             self._best = None
-        self.newest = self._write(self.trainer.iteration, self._contents(), reason)
+        contents = self._unchanged or self._contents()
+        self.newest = self._write(self.trainer.iteration, contents, reason)
         checkpoints.thin(self.folder)
         self.write_summary()
         ended = time.monotonic()

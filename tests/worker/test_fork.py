@@ -468,3 +468,27 @@ def test_a_stop_that_others_may_have_asked_for_is_not_obeyed_on_the_way(make_run
     (answer,) = [record for record in records(fork, "control") if record["action"] == "stop"]
     assert answer["result"] == "rejected"
     assert "may be written by everyone" in answer["why"]
+
+
+def test_a_fork_is_the_same_with_and_without_a_checkpoint_saved_after_a_change_to_come(
+    make_run: MakeRun,
+) -> None:
+    parent = make_run()
+
+    def ask(record: dict[str, Any]) -> None:
+        if record["kind"] == "metrics" and record["iteration"] == 5:
+            requests.send(parent, "set", {"clip_epsilon": 0.05})
+            requests.send(parent, "save")
+
+    train_here(parent, observer=ask)
+    at = records(parent, "control")[0]["iteration"] - 1
+    assert at in [checkpoint.iteration for checkpoint in checkpoints.listed(parent)]
+    from_checkpoint = fork_at(parent, at)
+    shutil.rmtree(parent.checkpoints)
+    parent.checkpoints.mkdir(0o700)
+    trained_forward = fork_at(parent, at)
+    for fork in (from_checkpoint, trained_forward):
+        assert train_here(fork) == 0
+        assert {row["train/clip_epsilon"] for row in metrics(fork).values()} == {0.2}
+    assert metrics(from_checkpoint) == metrics(trained_forward)
+    same_end(from_checkpoint, trained_forward)

@@ -245,6 +245,30 @@ def test_an_id_stands_for_one_request(make_run: MakeRun) -> None:
     assert not list(run.requests.glob("*.json"))
 
 
+def test_a_checkpoint_has_nothing_yet_of_what_is_to_be_in_force_after_it(make_run: MakeRun) -> None:
+    """So what was changed twice before it was saved, and is repeated after a resume, is changed twice."""
+    straight, broken = make_run(), make_run()
+
+    def steer(run: RunFolder, *, stop: bool) -> Callable[[dict[str, Any]], None]:
+        def ask() -> None:
+            for rate in (3e-4, 7e-4):
+                requests.send(run, "set", {"learning_rate": rate}, rebase=True)
+            requests.send(run, "save")
+            if stop:
+                requests.send(run, "stop")
+
+        return at_iteration(run, 3, ask)
+
+    train_here(straight, observer=steer(straight, stop=False))
+    train_here(broken, observer=steer(broken, stop=True))
+    asked = {record["iteration"] for record in records(broken, "control")}
+    assert len(asked) == 1
+    settings = checkpoints.newest_good(broken)[1].numbers["settings"]  # type: ignore[index]
+    assert settings["values"]["learning_rate"] not in (3e-4, 7e-4)
+    train_here(broken)
+    assert_same_run(straight, broken)
+
+
 def test_what_was_answered_before_a_kill_is_not_answered_again(make_run: MakeRun) -> None:
     run = make_run()
     train_here(run, observer=at_iteration(run, 3, lambda: requests.send(run, "stop")))
