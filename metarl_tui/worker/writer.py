@@ -1,9 +1,9 @@
 """How a worker writes its journal: rows together where they are many, synced where it matters, patiently.
 
-A row of metrics is written at once in a run of fewer than a hundred iterations a second. In a faster one rows
-are held and written together, about ``HOLD_SECONDS`` after the first of them was measured; before anything
-else is recorded, a checkpoint is saved or the run waits; and where the next iteration takes longer, with the
-next heartbeat. ``kill -9`` loses those that are held, and nothing that came before them.
+A row of metrics is written at once in a run of fewer than a hundred iterations a second. In a faster one
+rows are held and written together: every ``HOLD_SECONDS``; before anything else is recorded, a checkpoint is
+saved or the run waits; and where the next iteration takes longer, with the next heartbeat. ``kill -9`` loses
+those that are held, and nothing that came before them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 from metarl_tui.runs.journal import Journal, Record
 from metarl_tui.runs.liveness import Heart
 
-HOLD_SECONDS = 0.01
-"""A row of metrics waits for others while the last record that was written is younger than this."""
+OFTEN_SECONDS = 0.01
+"""A row of metrics that comes so soon after the record before it may be held."""
+HOLD_SECONDS = 0.05
+"""No row is held where the last write is so old. A screen draws every fifth of a second."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT)
 _UNSYNCED = ("metrics", "picture")
@@ -35,14 +37,14 @@ class Writer:
         self._attended = attended
         self._observer = observer
         self._untold: list[Record] = []
-        self._wrote = 0.0  # the time of the newest record when last written
+        self._newest = self._wrote = 0.0  # the time of the newest record, and of the newest when last written
         self.heart: Heart | None = None
 
     def __call__(self, kind: str, iteration: int, /, **fields: Any) -> None:
         record = self.patiently(self._journal.append, kind, iteration, **fields)
         if kind not in _UNSYNCED:
             self.patiently(self._journal.sync)
-        self._wrote = record["time"]
+        self._newest = self._wrote = record["time"]
         self._untold.append(record)
         self._tell()
 
@@ -50,8 +52,11 @@ class Writer:
         """Record what an iteration measured, now or soon."""
         row = self._journal.hold(iteration, values)
         self._untold.append(row)
-        if not 0 <= row["time"] - self._wrote < HOLD_SECONDS:  # a clock that is set back holds nothing
-            self._wrote = row["time"]
+        now = row["time"]
+        often = 0 <= now - self._newest < OFTEN_SECONDS  # never where the clock was set back
+        self._newest = now
+        if not often or now - self._wrote >= HOLD_SECONDS:
+            self._wrote = now
             self.flush()
 
     def flush(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 from small_runs import MakeRun, metrics, records, states, train_here, wait_until
 
@@ -258,14 +259,21 @@ sys.exit(train_here(RunFolder(Path(sys.argv[1]))))
 
 @contextmanager
 def hanging(folder: RunFolder, *, beats: float, patience: float = 60.0) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that trains ``folder`` and holds each row until something else has it written."""
+    """A process that holds each row until something else has it written, once it hangs."""
     command = [sys.executable, "-c", HANGING, str(folder.path), str(beats), str(patience)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: "running" in states(folder) or process.poll() is not None)
+            wait_until(lambda: _is_idle(psutil.Process(process.pid)))
             yield process
         finally:
             process.kill()
+
+
+def _is_idle(process: psutil.Process) -> bool:
+    used = process.cpu_times()
+    time.sleep(0.5)
+    return process.cpu_times()[:2] == used[:2]
 
 
 @pytest.fixture
@@ -282,7 +290,6 @@ def test_an_iteration_that_hangs_holds_no_row_back(stuck: RunFolder) -> None:
 
 def test_what_is_given_up_has_its_rows(stuck: RunFolder) -> None:
     with hanging(stuck, beats=3_600, patience=0.5) as process:
-        time.sleep(1.0)  # into the third, which never ends
         assert metrics(stuck) == {}
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
@@ -292,7 +299,6 @@ def test_what_is_given_up_has_its_rows(stuck: RunFolder) -> None:
 
 def test_a_second_ctrl_c_leaves_with_the_rows_written(stuck: RunFolder) -> None:
     with hanging(stuck, beats=3_600) as process:
-        time.sleep(1.0)  # into the third, which never ends
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
         assert metrics(stuck) == {}
@@ -303,7 +309,6 @@ def test_a_second_ctrl_c_leaves_with_the_rows_written(stuck: RunFolder) -> None:
 
 def test_kill_9_loses_what_was_held_and_nothing_else(stuck: RunFolder) -> None:
     with hanging(stuck, beats=3_600) as process:
-        time.sleep(1.0)  # into the third, which never ends
         before = records(stuck)
         process.kill()
         process.wait(5)
