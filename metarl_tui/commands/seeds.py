@@ -18,6 +18,7 @@ from metarl_tui.commands.common import CommandError, command_line, hint, say
 from metarl_tui.commands.starting import (
     COULD_NOT_START,
     Where,
+    ignore_signals,
     remove_untrained,
     signals_held,
     until_started,
@@ -180,6 +181,7 @@ def _in_background(group: _Group, most: int, where: Where) -> int:
         raise
     if where.detach:
         _print(group.members, where.json)
+        ignore_signals()
         return 0
     from metarl_tui.commands.screens import show_screen
 

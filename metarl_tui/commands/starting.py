@@ -141,6 +141,7 @@ def begin(folder: RunFolder, where: Where, *, is_new: bool = True) -> int:
     hint(_how_to_come_back(folder))
     if ends := why_it_ends(folder):
         say(f"but {ends}", err=True)
+    ignore_signals()
     return 0
 
 
@@ -266,6 +267,15 @@ def until_started(
 
 def _too_late(number: int, frame: FrameType | None) -> None:
     """A signal when all is done."""
+
+
+def ignore_signals() -> None:
+    """To be called when all is said, and nothing will be started any more.
+
+    While Python ends it heeds no handler of ours: a signal would then end it as if nothing had been started.
+    """
+    for number in ending_signals():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def start(folder: RunFolder, *, changes: Mapping[str, Any] | None = None, rebase: bool = False) -> Launch:
