@@ -72,6 +72,7 @@ class Journal:
         self.path = Path(path)
         self._lock = threading.Lock()
         self._descriptor = open_private(self.path, os.O_RDWR | os.O_APPEND)
+        self._file = os.fstat(self._descriptor)
         self._torn = False
         self._held: list[Record] = []
         try:
@@ -196,7 +197,7 @@ class Journal:
             found = self.path.lstat()
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, "the journal was removed", str(self.path)) from None
-        if not os.path.samestat(found, os.fstat(self._descriptor)):
+        if not os.path.samestat(found, self._file):
             raise FileNotFoundError(errno.ENOENT, "another file is in the journal's place", str(self.path))
 
     def _cut_back(self) -> None:
