@@ -70,6 +70,10 @@ class MainGroup(LazyGroup):
         except click.Abort as error:
             code = INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1
         except Exception as error:
+            if isinstance(
+                error.__cause__, SystemExit
+            ):  # a signal, while Python made a class: it wraps what comes
+                raise error.__cause__ from None
             if not _is_for_people(error):
                 raise
             code = _complain(str(error))

@@ -62,7 +62,11 @@ def show_screen(
         )
     except RunError:
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(
+            error.__cause__, SystemExit
+        ):  # a signal, while Python made a class: it wraps what comes
+            raise error.__cause__ from None
         # Whatever broke the screen, the worker is a process of its own.
         traceback.print_exc()
         say("error: the screen crashed; training is not affected by that", err=True)

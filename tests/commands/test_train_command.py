@@ -366,3 +366,21 @@ def test_no_color_is_respected_on_a_terminal(
     assert process.wait(10) == 0
     assert b"return 300" in said
     assert (b"\x1b[" in said) == is_coloured
+
+
+class _Interrupted:
+    """What a class attribute is that a signal comes upon."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise SystemExit(130)
+
+
+@pytest.mark.parametrize("part", ["metarl_tui.app.app.run_app", "metarl_tui.headless.train_here"])
+def test_a_signal_while_a_class_is_made_ends_the_program_as_any_other(
+    invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setattr(part, lambda *_, **__: type("Made", (), {"part": _Interrupted()}))
+    monkeypatch.setattr("metarl_tui.commands.starting.require_terminal", lambda instead: None)
+    result = invoke("train", "ppo", *(["--no-ui"] if "headless" in part else []))
+    assert (result.exit_code, result.stderr) == (130, "")
+    assert not list(runs_dir.glob("2*"))
