@@ -278,7 +278,8 @@ class RunScreen(TrainingScreen):
         return command.label
 
     def keys_now(self) -> list[tuple[Command, str]]:
-        if self.panel.has_focus:
+        # The focus also leaves a screen that is being left, whose panel may have gone before.
+        if any(panel.has_focus for panel in self.query(SteerPanel)):
             from metarl_tui.app.commands import commands
 
             return [(command, command.label) for command in commands("steer")]
