@@ -84,10 +84,11 @@ def check_name_is_free(runs_dir: Path, name: str) -> None:
 
     Two runs may have the same: who names them is then asked which is meant.
     """
-    if name and find_group(runs_dir, name):
+    if not name:
+        return
+    if find_group(runs_dir, name):
         raise InvalidValue("name", name, "a group of runs has this name; choose another")
-    hidden = [run for run in list_runs(runs_dir) if name and means_id(run, name)]
-    if hidden:
+    if hidden := [run for run in list_runs(runs_dir) if means_id(run, name)]:
         raise InvalidValue("name", name, f"means the run {hidden[0].id}; choose another")
 
 

@@ -332,14 +332,13 @@ class _Worker:
             self.record("note", done.number, text=clean(event))
         for picture in done.pictures:
             self.record("picture", done.number, picture=picture)
-        why_save = self.saver.measured(done.metrics)
         if done.fault:
             self.record("note", done.number, text=clean(done.fault))
             if not self.attended or self.options.values.on_nan == "stop":
                 return Ending("failed", clean(done.fault), FAILED)
             self.control.paused = clean(done.fault)
-        if why_save:
-            self._save(why_save)
+        if why := self.saver.measured(done.metrics):
+            self._save(why)
         return None
 
     def _save(self, why: str) -> str:

@@ -66,7 +66,7 @@ class Saver:
         self._extra = extra
         self._due = time.monotonic() + LEAST_SECONDS
         self._best: tuple[int, Contents] | None = None
-        self._unchanged: Contents | None = None
+        self._unchanged: tuple[int, Contents] | None = None
 
     def state(self) -> dict[str, Any]:
         """What a later worker needs to go on judging and drawing, as JSON values."""
@@ -92,7 +92,7 @@ class Saver:
         A checkpoint has the state after an iteration. What is to be in force from the next one on is in the
         journal: a resume makes it again from there, and a fork that leaves here does without it.
         """
-        self._unchanged = self._unchanged or self._contents()
+        self._unchanged = self.trainer.iteration, self._newest_contents()
 
     def begin_anew(self) -> None:
         """Forget what was best and how it came: from here on something else is measured."""
@@ -104,7 +104,6 @@ class Saver:
 
         The best so far is held until the next one is due, as a run may better itself many times a second.
         """
-        self._unchanged = None
         headline = values.get(self.entry.charts[0])
         if headline is not None:
             self.latest = headline
@@ -121,13 +120,18 @@ class Saver:
         if self._best is not None:
             self._write(*self._best, "best")
             self._best = None
-        contents = self._unchanged or self._contents()
-        self.newest = self._write(self.trainer.iteration, contents, reason)
+        self.newest = self._write(self.trainer.iteration, self._newest_contents(), reason)
         checkpoints.thin(self.folder)
         self.write_summary()
         ended = time.monotonic()
         self._due = ended + max(LEAST_SECONDS, (ended - began) / COST_SHARE)
         return self.newest
+
+    def _newest_contents(self) -> Contents:
+        """What a checkpoint of the newest iteration holds, whatever has been changed since."""
+        if self._unchanged is not None and self._unchanged[0] == self.trainer.iteration:
+            return self._unchanged[1]
+        return self._contents()
 
     def _contents(self) -> Contents:
         state = self.trainer.state()
