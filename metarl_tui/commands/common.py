@@ -106,6 +106,15 @@ def colour_wanted() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def reraise_ending(error: Exception) -> None:
+    """Raise the :class:`SystemExit` that ``error`` wraps, if it does.
+
+    The handler of a signal may raise it anywhere, and Python wraps what is raised while it makes a class.
+    """
+    if isinstance(error.__cause__, SystemExit):
+        raise error.__cause__ from None
+
+
 def hint(line: str) -> None:
     """A line for a person at a terminal, on standard error; scripts don't get it."""
     if sys.stderr.isatty():

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from metarl_tui.commands import COMMANDS, PROGRAM, help_page
-from metarl_tui.commands.common import CommandError, runs_dir_option, screen_options
+from metarl_tui.commands.common import CommandError, reraise_ending, runs_dir_option, screen_options
 from metarl_tui.text import clean
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
@@ -70,10 +70,7 @@ class MainGroup(LazyGroup):
         except click.Abort as error:
             code = INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1
         except Exception as error:
-            if isinstance(
-                error.__cause__, SystemExit
-            ):  # a signal, while Python made a class: it wraps what comes
-                raise error.__cause__ from None
+            reraise_ending(error)
             if not _is_for_people(error):
                 raise
             code = _complain(str(error))

@@ -14,6 +14,7 @@ from metarl_tui.commands.common import (
     Declared,
     command_line,
     require_terminal,
+    reraise_ending,
     run_argument,
     runs_dir_option,
     say,
@@ -63,10 +64,7 @@ def show_screen(
     except RunError:
         raise
     except Exception as error:
-        if isinstance(
-            error.__cause__, SystemExit
-        ):  # a signal, while Python made a class: it wraps what comes
-            raise error.__cause__ from None
+        reraise_ending(error)
         # Whatever broke the screen, the worker is a process of its own.
         traceback.print_exc()
         say("error: the screen crashed; training is not affected by that", err=True)

@@ -42,14 +42,7 @@ def room_for(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_rows_that_are_held_are_one_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes = []
-    real_write = os.write
-    monkeypatch.setattr(
-        journal_module.os,
-        "write",
-        lambda descriptor, data: writes.append(data) or real_write(descriptor, data),
-    )
+def test_rows_that_are_held_are_one_write(path: Path, writes: list[bytes]) -> None:
     with Journal(path) as journal:
         held = [journal.hold(iteration, {"loss": 1 / iteration}) for iteration in range(1, 5)]
         assert (path.read_bytes(), journal.seq) == (b"", 0)

@@ -336,14 +336,7 @@ def test_when_even_cutting_back_fails_the_next_append_does_it(
     assert reader.damaged == 0
 
 
-def test_every_record_is_one_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes = []
-    real_write = os.write
-    monkeypatch.setattr(
-        journal_module.os,
-        "write",
-        lambda descriptor, data: writes.append(data) or real_write(descriptor, data),
-    )
+def test_every_record_is_one_write(path: Path, writes: list[bytes]) -> None:
     write_example(path)
     assert b"".join(writes) == path.read_bytes()
     assert all(data.count(b"\n") == 1 for data in writes)
