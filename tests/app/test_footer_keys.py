@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from metarl_tui.app.commands import Command
 from metarl_tui.app.commands import commands as all_commands
 from metarl_tui.app.screens.base import CommandScreen
+from metarl_tui.app.screens.run import RunScreen
 from metarl_tui.app.widgets.footer import KeysFooter
 from metarl_tui.runs.folder import RunFolder
 
@@ -150,3 +151,16 @@ async def test_of_home_and_log(tmp_path: Path) -> None:
         await until(pilot, lambda: "deleted" in text(pilot))
         await pilot.press("q")
         assert pilot.app._exit
+
+
+async def test_a_screen_whose_panel_has_gone_before_it_still_has_its_keys(tmp_path: Path) -> None:
+    """As when it is left: its widgets go one by one, and the focus with them."""
+    run = RunFolder(write_run(tmp_path, iterations=20, end="finished"))
+    async with app_on(tmp_path, run).run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "q leave" in text(pilot))
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        before = screen.keys_now()
+        await screen.panel.remove()
+        screen.show_keys()
+        assert screen.keys_now() == before

@@ -200,6 +200,22 @@ def test_detach_prints_the_id_alone(invoke: Any, runs_dir: Path, monkeypatch: py
     assert Path(page["path"]).name == page["id"]
 
 
+def test_a_detached_run_whose_id_nobody_could_read_is_named_all_the_same(
+    runs_dir: Path, tmp_path: Path
+) -> None:
+    words = ["train", "ppo", "--detach", "--total-steps", "1000000000", "--runs-dir", str(runs_dir)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    (run,) = (RunFolder(path) for path in runs_dir.glob("2*"))
+    try:
+        assert done.returncode == 1
+        assert f"{run.short_id} trains; metarl-tui open {run.short_id} shows it" in done.stderr
+    finally:
+        subprocess.run([*PROGRAM, "stop", run.id, "--runs-dir", str(runs_dir)], env=environment())
+
+
 def test_detached_start_that_fails_leaves_no_folder(
     invoke: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
