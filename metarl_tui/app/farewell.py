@@ -17,11 +17,8 @@ def farewell(folder: RunFolder, state: str, why: str, iteration: int, *, watched
     name = folder.title if folder.title == folder.short_id else f"{folder.short_id} ({folder.title})"
     if state in OVER:
         because = f": {clean(why)}" if why else ""
-        return (
-            [f"run {name} {state} at iteration {iteration}{because} · replay it: metarl-tui replay {run}"]
-            if watched
-            else []
-        )
+        how = f" · replay it: metarl-tui replay {run}" if folder.path.is_dir() else ""
+        return [f"run {name} {state} at iteration {iteration}{because}{how}"] if watched else []
     if state == "unknown":
         return []
     doing = "is paused" if state == "paused" else "goes on"

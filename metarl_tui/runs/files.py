@@ -79,6 +79,9 @@ def write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
         write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of a descriptor the system names none
+        raise
     finally:
         os.close(descriptor)
 

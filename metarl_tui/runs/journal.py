@@ -177,7 +177,9 @@ class Journal:
         lines = b"".join([*map(to_line, held), last])
         try:
             size = os.write(self._descriptor, lines)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError):
+                error.filename = str(self.path)  # of a descriptor the system names none
             self._torn = True
             self._cut_back()
             raise

@@ -6,14 +6,19 @@ import os
 import traceback
 from contextlib import suppress
 
-from metarl_tui.runs.files import open_private
+from metarl_tui.runs.files import open_private, reason, shown
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.text import clean
 from trainers.trainer import TrainingError
 
 
 def in_words(error: BaseException) -> str:
-    """What is told of ``error``: of a :class:`TrainingError` its text, of any other its type too."""
+    """What is told of ``error``: of a :class:`TrainingError` its text, of any other its type too.
+
+    Of what the system says of a file it is that file, and why.
+    """
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f"{shown(error.filename)}: {reason(error)}"
     text = clean(error)
     if isinstance(error, TrainingError):
         return text
@@ -23,7 +28,8 @@ def in_words(error: BaseException) -> str:
 def with_place(error: BaseException) -> str:
     """:func:`in_words`, and where it was raised: for a folder that is removed with its log."""
     frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, TrainingError) or not frames:
+    names_file = isinstance(error, OSError) and error.filename is not None
+    if isinstance(error, TrainingError) or names_file or not frames:
         return in_words(error)
     last = frames[-1]
     return f"{in_words(error)} (in {last.name}, {clean(last.filename)} line {last.lineno})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,4 +80,7 @@ def test_the_line_left_behind_says_so(run: RunFolder, monkeypatch: pytest.Monkey
     goes_on, but = farewell(run, "running", "", 5, watched=True)
     assert "goes on" in goes_on
     assert but == "but Slurm ends it with job 3"
-    assert len(farewell(run, "finished", "", 5, watched=True)) == 1
+    assert "replay it" in farewell(run, "finished", "", 5, watched=True)[0]
+    shutil.rmtree(run.path)
+    (gone,) = farewell(run, "lost", "its folder is gone", 5, watched=True)
+    assert gone.endswith("lost at iteration 5: its folder is gone")
