@@ -199,6 +199,7 @@ def test_a_worker_that_starts_on_an_almost_full_disk(
             assert worker.poll() in (1, 2), said
             assert "no space left" in said.lower()
             assert "Traceback" not in said
+            assert ".py" not in said
             ended += 1
         assert _whole_lines(run)[: len(before)] == before
         assert newest_contents(run).numbers["iteration"] >= newest
