@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from metarl_tui.config_file import Config, check_plan, read_config
-from metarl_tui.runs.folder import LONGEST_NAME, RunConfig
 from metarl_tui.runs.options import RunOptions
+from metarl_tui.runs.run_config import LONGEST_NAME, RunConfig
 from metarl_tui.text import clean
 from trainers.declarations import (
     Declaration,

@@ -24,8 +24,9 @@ from metarl_tui.commands.starting import (
     until_started,
 )
 from metarl_tui.runs.find import list_runs
-from metarl_tui.runs.folder import LONGEST_NAME, RunConfig, RunFolder
+from metarl_tui.runs.folder import RunConfig, RunFolder
 from metarl_tui.runs.groups import find_group
+from metarl_tui.runs.run_config import LONGEST_NAME
 from metarl_tui.runs.summary import read as read_summary
 from metarl_tui.text import short_number
 from trainers.declarations import InvalidValue

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from metarl_tui.runs import checkpoints
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import JournalReader
 from metarl_tui.runs.requests import send
@@ -78,3 +81,38 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
 
 def python() -> str:
     return sys.executable
+
+
+def at_iteration(
+    folder: RunFolder, iteration: int, do: Callable[[], Any]
+) -> Callable[[dict[str, Any]], None]:
+    """An observer that does something once, as soon as ``iteration`` is journaled."""
+    done = False
+
+    def observe(record: dict[str, Any]) -> None:
+        nonlocal done
+        if record["kind"] == "metrics" and record["iteration"] == iteration and not done:
+            done = True
+            do()
+
+    return observe
+
+
+def weights(folder: RunFolder) -> dict[str, np.ndarray]:
+    found = checkpoints.newest_good(folder)
+    assert found is not None
+    return {**found[1].weights, **found[1].tensors}
+
+
+def assert_same_run(one: RunFolder, other: RunFolder) -> None:
+    assert metrics(one) == metrics(other)
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name], equal_nan=True) for name in ours)
+
+
+def damage_checkpoints_after(folder: RunFolder, iteration: int) -> None:
+    for checkpoint in checkpoints.listed(folder):
+        if checkpoint.iteration > iteration:
+            for part in checkpoint.path.iterdir():
+                part.write_bytes(b"\0" * 100)
