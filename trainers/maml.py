@@ -316,8 +316,9 @@ class MAML:
             self.memory = self._checked_memory(self.training_tasks, h)
         restore_torch(self.generator, state.numbers["generators"]["tasks"])
         for name, parameter in self._learned.items():
-            if name in state.weights:  # a fork that learns its rates begins with inner_lr
-                parameter.data.copy_(torch.tensor(state.weights[name]))
+            if name.startswith(RATE) and name not in state.weights:
+                continue  # a fork that learns its rates begins with inner_lr
+            parameter.data.copy_(torch.tensor(state.weights[name]))
         restore_adam(self.optimizer, self._learned, state.tensors)
         return None
 

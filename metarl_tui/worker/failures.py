@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from metarl_tui.runs.files import open_private, reason, shown
-from metarl_tui.runs.folder import RunFolder
+from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean
 from trainers.trainer import TrainingError
 
@@ -41,3 +42,22 @@ def log_traceback(folder: RunFolder) -> None:
         descriptor = open_private(folder.log, os.O_WRONLY | os.O_APPEND)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as log:
             log.write(traceback.format_exc())
+
+
+@contextmanager
+def taking_over(folder: RunFolder, iteration: int) -> Iterator[None]:
+    """Say of the checkpoint of ``iteration``, whole as it is, that it holds what can't be taken over.
+
+    Raises :class:`RunError` for what that makes a trainer raise, unless it has said it for people itself.
+    """
+    try:
+        yield
+    except TrainingError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        log_traceback(folder)
+        what = f"it has no {clean(error)}" if isinstance(error, KeyError) else in_words(error)
+        raise RunError(
+            f"checkpoint {iteration:08d} does not fit this version of the trainer or of the environment: "
+            f"{what}; move its folder away to go on from an earlier one"
+        ) from error

@@ -27,7 +27,7 @@ from metarl_tui.worker import forked
 from metarl_tui.worker.build import build_trainer, machine, versions
 from metarl_tui.worker.control import POLL_SECONDS, Control
 from metarl_tui.worker.exact import changes_after, find_past, read_history, repeating
-from metarl_tui.worker.failures import in_words, log_traceback, with_place
+from metarl_tui.worker.failures import in_words, log_traceback, taking_over, with_place
 from metarl_tui.worker.forked import ParentRows, forked_at, former, measures_another
 from metarl_tui.worker.interruption import Interruption
 from metarl_tui.worker.saving import Saver
@@ -198,7 +198,8 @@ class _Worker:
         if state is None:
             return
         leaving = bool(self.config.parent) and iteration == forked_at(self.config)
-        inexact = self.trainer.restore(forked.fitted(self.config, state) if leaving else state)
+        with taking_over(self.folder, iteration):
+            inexact = self.trainer.restore(forked.fitted(self.config, state) if leaving else state)
         if inexact and iteration < forked_at(self.config):
             raise RunError(forked.why_not_forward(iteration, inexact))
         if inexact:

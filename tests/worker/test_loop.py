@@ -168,6 +168,24 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(make_run: Mak
     assert "none of the" in records(run, "status")[-1]["refused"]
 
 
+@pytest.mark.parametrize("part", ["spaces", "settings", "generators"])
+def test_a_whole_checkpoint_that_lacks_something_is_refused_in_words(make_run: MakeRun, part: str) -> None:
+    run = make_run()
+    train_here(run)
+    newest = checkpoints.newest_good(run)
+    assert newest is not None
+    checkpoint, contents, _ = newest
+    checkpoints.remove(run, checkpoint)
+    del contents.numbers[part]
+    checkpoints.save(run, checkpoint.iteration, contents, "automatic")
+    more = AskedAtStart({"total_steps": 1280}, rebase=False, request="r1", by="someone@here")
+    assert train_here(run, asked=more) == 2
+    refused = records(run, "status")[-1]["refused"]
+    assert refused.startswith(f"checkpoint {checkpoint.path.name} does not fit")
+    assert f"it has no '{part}'" in refused
+    assert "move its folder away" in refused
+
+
 def test_a_faster_pace_does_not_wait_for_the_slow_one(make_run: MakeRun) -> None:
     run = make_run(options={"pace": 0.001})
     ask = at_iteration(run, 1, lambda: requests.send(run, "set", {"pace": 1000}))
