@@ -358,8 +358,8 @@ class _Worker:
             self.control.reject(pending(self.folder), f"the run has ended: {ending.why}")
             self._say(ending.state, ending.why)
         except OSError as error:
-            end = f"{ending.state}: {ending.why}"
-            print(f"error: the end of the run could not be recorded: {error} ({end})", file=sys.stderr)
+            what = f"the end of the run could not be recorded: {in_words(error)}"
+            print(f"error: {what} ({ending.state}: {ending.why})", file=sys.stderr)
             return ending.exit_code or FAILED
         return ending.exit_code
 
