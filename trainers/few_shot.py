@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainers.adaptation import InnerLoop, make_loop, task_losses
+from trainers.devices import find_device
 from trainers.fast_weights import FastWeights
 from trainers.hyperparameters import MAMLHyperparameters, MAMLSetup
 from trainers.learners import Network, make_network
@@ -155,8 +156,10 @@ def load_learner(path: str | Path, *, at: int | None = None, device: str = "cpu"
 
     ``at`` asks for the newest checkpoint at or before that iteration. Files are read only after their
     SHA-256 was compared with the manifest's, and nothing is unpickled. Raises
-    :class:`~trainers.trainer.TrainingError` where there is no run of maml or no whole checkpoint.
+    :class:`~trainers.trainer.TrainingError` where there is no run of maml or no whole checkpoint, and for a
+    device that is not there.
     """
+    place = find_device(device)
 
     def build(
         setup: MAMLSetup, begun: MAMLHyperparameters, weights: dict[str, Tensor], numbers: dict[str, Any]
@@ -166,7 +169,7 @@ def load_learner(path: str | Path, *, at: int | None = None, device: str = "cpu"
         h = settings.values
         shape, classes, outputs = (numbers["inputs"][key] for key in ("shape", "classes", "outputs"))
         network = make_network(h, tuple(shape), outputs)
-        learned = {name: tensor.to(device).requires_grad_() for name, tensor in weights.items()}
+        learned = {name: tensor.to(place).requires_grad_() for name, tensor in weights.items()}
         names = network.initial(torch.Generator()).keys()
         parameters = {name: learned[name] for name in names}
         rates = {name: learned[RATE + name] for name in names if RATE + name in learned}

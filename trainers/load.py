@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainers.devices import find_device
 from trainers.evaluation import Evaluation, evaluate
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 from trainers.policies import Policy
@@ -58,10 +59,11 @@ def load_policy(path: str | Path, *, at: int | None = None, device: str = "cpu")
 
     ``at`` asks for the newest checkpoint at or before that iteration. Files are read only after their
     SHA-256 was compared with the manifest's, and nothing is unpickled. Raises :class:`TrainingError`
-    where there is no run, no whole checkpoint, or one of another trainer.
+    where there is no run, no whole checkpoint, or one of another trainer, and for a device that is not there.
     """
+    place = find_device(device)
     (network, setup), iteration, folder = read_newest(path, "ppo", _build, what="policy", at=at)
-    return TrainedPolicy(network.to(device).eval().requires_grad_(False), setup, iteration, folder)
+    return TrainedPolicy(network.to(place).eval().requires_grad_(False), setup, iteration, folder)
 
 
 def _build(

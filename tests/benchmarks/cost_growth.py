@@ -155,8 +155,7 @@ PARTS: dict[str, Part] = {
         (0, 1, 2),
         "Up to 16 environments speed grows nearly in proportion, as a call costs more than the "
         "numbers in it; it bends at 64, from where learning, whose work for a sample stays the same, "
-        "takes most of the time, while acting alone goes on growing until 1,024; at 4,096 both lose a "
-        "little.",
+        "takes most of the time, while acting alone goes on growing; at 4,096 learning loses a little.",
     ),
     "ppo-width": Part(
         "PPO: network width",
@@ -179,7 +178,7 @@ PARTS: dict[str, Part] = {
         (0,),
         "It bends at 256 samples: an update makes the same calls whatever its size, so smaller "
         "minibatches mostly pay for calls; from 1,024 on the arithmetic of the samples is what is "
-        "left, and larger ones gain nothing.",
+        "left, and larger ones gain little.",
     ),
     "maml-tasks": Part(
         "MAML: tasks",
