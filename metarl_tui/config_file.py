@@ -142,7 +142,7 @@ def _value(known: Mapping[str, Declaration], name: str, value: object) -> Value:
     if name not in known and _is_table(value):
         words = "tables are not used, but for [[change]]; write the keys at the top level"
         raise InvalidValue(name, "[…]", words)
-    declaration = declaration_of(known, name)
+    declaration = declaration_of(known, name, value)
     # TOML has no null: "off" is written as text. Everything else has a type of its own in TOML.
     if isinstance(value, str) and declaration.optional:
         return declaration.parse(value)

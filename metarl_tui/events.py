@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
+from metarl_tui.runs.options import RunOptions
 from metarl_tui.text import clean
 from trainers.declarations import declarations, format_value
 from trainers.hyperparameters import TRAINERS
@@ -47,12 +48,18 @@ class Marker:
     keeps_schedule: bool = False
 
     @property
-    def label(self) -> str:
-        """As short as can be: ``ε .2→.1``."""
-        return ", ".join(
+    def trains(self) -> bool:
+        """Whether a hyperparameter was changed, not just an option such as the pace."""
+        return not self.changes.keys() <= declarations(RunOptions).keys()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All changes as short as can be, ``ε .2→.1, epochs 6→3``; where there are more, then only one."""
+        first, *more = (
             f"{_symbols().get(name, name)} {_short(old)}→{_short(new)}"
             for name, (old, new) in self.changes.items()
         )
+        return (", ".join((first, *more)), f"{first} …") if more else (first,)
 
 
 @cache

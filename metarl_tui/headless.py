@@ -24,6 +24,7 @@ from rich.text import Text
 
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import number
+from metarl_tui.runs.states import ENDED
 from metarl_tui.text import clean, duration, short_number
 from metarl_tui.worker.interruption import Interruption
 from trainers.declarations import as_json
@@ -33,6 +34,7 @@ from trainers.metrics import metric
 LINE_SECONDS = 5.0
 FRAME_SECONDS = 0.2
 BAR_COLUMNS = 16
+_BETWEEN = 2
 
 
 def train_here(
@@ -114,7 +116,7 @@ class _Report:
                     self.introduce()
                 elif self.started and not (self._goes_forward and record["state"] == "failed"):
                     self._goes_forward &= record["state"] == "starting"
-                    self.say(f"{record['state']}{_because(record)}")
+                    (self.ended if record["state"] in ENDED else self.say)(_status(record))
             case "note":
                 self.say(f"iteration {record['iteration']}: {clean(record['text'])}")
             case "control":
@@ -134,8 +136,8 @@ class _Report:
             done, total = self.iteration, self._hyperparameters.get("iterations")
         return min(done / total, 1.0) if total else 0.0
 
-    def numbers(self) -> str:
-        """The key numbers of the newest iteration on one line."""
+    def numbers(self, width: int | None = None) -> str:
+        """The key numbers of the newest iteration on one line, as many as ``width`` columns hold."""
         shown = [
             f"{metric(key).title} {short_number(self.values[key])}"
             for key in self.entry.charts[:4]
@@ -144,6 +146,8 @@ class _Report:
         for key in ("time/fps", "time/iterations_per_second"):
             if key in self.values:
                 shown.append(f"{short_number(self.values[key])} {metric(key).unit}")
+        while width is not None and shown and len("  ".join(shown)) > width:
+            shown.pop()
         return "  ".join(shown)
 
     def introduce(self) -> None:
@@ -154,9 +158,15 @@ class _Report:
     def say(self, line: str) -> None:
         print(line, file=self.out, flush=True)
 
-    def close(self) -> None: ...
+    def ended(self, line: str) -> None:
+        """Say how the run has ended."""
+        self.say(line)
 
-    def summarise(self) -> None: ...
+    def close(self) -> None:
+        """Leave the terminal as it was, with all said that there is to say."""
+
+    def summarise(self) -> None:
+        """What the whole run came to, once it has ended."""
 
 
 class _JsonLines(_Report):
@@ -176,16 +186,22 @@ class _InPipe(_Report):
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder, sys.stdout)
         self._next = 0.0
+        self._said = 0
 
     def progressed(self) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + LINE_SECONDS
-        self.say(f"iteration {self.iteration}  {self.share:.0%}  {self.numbers()}")
+        self._say_newest()
 
-    def summarise(self) -> None:
-        if self.iteration:
-            self.say(f"iteration {self.iteration}  {self.share:.0%}  {self.numbers()}")
+    def ended(self, line: str) -> None:
+        if self.iteration > self._said:
+            self._say_newest()
+        self.say(line)
+
+    def _say_newest(self) -> None:
+        self._said = self.iteration
+        self.say(f"iteration {self.iteration}  {self.share:.0%}  {self.numbers()}")
 
 
 class _OnTerminal(_Report):
@@ -197,6 +213,7 @@ class _OnTerminal(_Report):
         self._next = 0.0
         self._began = time.monotonic()
         self._from: float | None = None
+        self._ended = ""
         live.start()
 
     def introduce(self) -> None:
@@ -214,6 +231,10 @@ class _OnTerminal(_Report):
     def say(self, line: str) -> None:
         self._live.console.print(Text(line), highlight=False)
 
+    def ended(self, line: str) -> None:
+        self._ended = line
+        self.say(line)
+
     def close(self) -> None:
         self._live.stop()
 
@@ -228,21 +249,21 @@ class _OnTerminal(_Report):
         width, colour = console.width, console.color_system is not None and not console.no_color
         charts = summary_charts(tape, list(self.entry.charts[:4]), width, colour=colour)
         print(charts, file=self.out)
-        self.say(f"metarl-tui replay {self.folder.short_id}")
+        if self._ended:  # once more, below the charts, which may fill the screen
+            self.say(self._ended)
+        may_go_on = self._ended and not self._ended.startswith("finished")
+        again = f"   metarl-tui resume {self.folder.short_id}" if may_go_on else ""
+        self.say(f"metarl-tui replay {self.folder.short_id}{again}")
 
     def _line(self) -> Table:
         done = self.share - (self._from or 0.0)
         left = (time.monotonic() - self._began) * (1 - self.share) / done if done > 0 else None
-        line = Table.grid(padding=(0, 2))
-        for _ in range(3):
-            line.add_column(no_wrap=True)
-        line.add_column(no_wrap=True, overflow="ellipsis")
-        line.add_row(
-            Text(f"iteration {self.iteration}"),
-            ProgressBar(total=1.0, completed=self.share, width=BAR_COLUMNS),
-            Text(f"{duration(left)} left" if left is not None else f"{self.share:.0%}"),
-            Text(self.numbers()),
-        )
+        begin = f"iteration {self.iteration}"
+        end = f"{duration(left)} left" if left is not None else f"{self.share:.0%}"
+        room = self._live.console.width - len(begin) - len(end) - BAR_COLUMNS - 3 * _BETWEEN
+        line = Table.grid(padding=(0, _BETWEEN))
+        bar = ProgressBar(total=1.0, completed=self.share, width=BAR_COLUMNS)
+        line.add_row(Text(begin, no_wrap=True), bar, Text(end, no_wrap=True), Text(self.numbers(room)))
         return line
 
 
@@ -250,5 +271,5 @@ def _on_terminal(folder: RunFolder) -> _OnTerminal:
     return _OnTerminal(folder, Live(console=Console(), auto_refresh=False, transient=True))
 
 
-def _because(record: dict[str, Any]) -> str:
-    return f": {clean(record['why'])}" if record.get("why") else ""
+def _status(record: dict[str, Any]) -> str:
+    return f"{record['state']}: {clean(record['why'])}" if record.get("why") else str(record["state"])

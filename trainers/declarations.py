@@ -277,16 +277,20 @@ def make_settings(kind: type[Settings], values: Mapping[str, object]) -> Setting
     range, or values that do not fit each other.
     """
     known = declarations(kind)
-    return kind(**{name: declaration_of(known, name).check(value) for name, value in values.items()})
+    return kind(**{name: declaration_of(known, name, value).check(value) for name, value in values.items()})
 
 
-def declaration_of(known: Mapping[str, Declaration], name: str) -> Declaration:
-    """The declaration called ``name``. Raises :class:`InvalidValue` with the nearest known names."""
+def declaration_of(known: Mapping[str, Declaration], name: str, value: object = "…") -> Declaration:
+    """The declaration called ``name``, which is to have ``value``.
+
+    Raises :class:`InvalidValue` with the nearest known names, or the one whose symbol it is.
+    """
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name.replace("-", "_"), known, n=3, cutoff=0.5)
+    near = [declaration.name for declaration in known.values() if declaration.symbol == name]
+    near = near or difflib.get_close_matches(name.replace("-", "_"), known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise InvalidValue(name, "…", f"no such setting{hint}")
+    raise InvalidValue(name, value, f"no such setting{hint}")
 
 
 def as_json(settings: Any) -> dict[str, Any]:

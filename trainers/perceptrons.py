@@ -69,6 +69,7 @@ class Perceptrons:
             x = output
         return x
 
+    @np.errstate(all="ignore")  # As in PyTorch, what is not finite is found in what comes of it.
     def forward_of(self, number: int, inputs: Array) -> Array:
         """The outputs [B, out] of one of the networks, counted from 0, for ``inputs`` [B, in]."""
         output = inputs

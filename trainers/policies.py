@@ -22,6 +22,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU, "elu":
 _HIDDEN_GAIN, _POLICY_GAIN, _VALUE_GAIN = math.sqrt(2), 0.01, 1.0
 _ACTOR, _CRITIC = 0, 1
 _IMAGE_FEATURES = 512
+_IN_NUMPY = (torch.float32, torch.float64)
 _NATURE_SIDE = 36
 """The smallest side that the three convolutions of Mnih et al. 2015 leave something of."""
 
@@ -108,6 +109,7 @@ class GaussianHead(nn.Module):
         """The actions drawn that ``noise``, of the shape of ``outputs``, gives."""
         return self.distribution(outputs).moved_by(noise)
 
+    @np.errstate(all="ignore")
     def array_moved_by(self, outputs: Array, noise: Array) -> Array:
         """:meth:`moved_by` in NumPy."""
         return np.asarray(outputs + noise * np.exp(self.log_std.detach().numpy()))
@@ -178,8 +180,8 @@ class Policy(nn.Module):
         self._stack()
 
     def _stack(self) -> None:
-        on_cpu = all(parameter.is_cpu for parameter in self.parameters())
-        self.perceptrons = Perceptrons(self.actor, self.critic) if self._stackable and on_cpu else None
+        in_numpy = all(one.is_cpu and one.dtype in _IN_NUMPY for one in self.parameters())
+        self.perceptrons = Perceptrons(self.actor, self.critic) if self._stackable and in_numpy else None
         """Actor and critic with their gradient written out, where that pays: tanh networks on a CPU."""
 
     def wholes(self) -> list[Tensor]:

@@ -126,7 +126,7 @@ def check_changes(values: object, changes: Mapping[str, Any]) -> dict[str, Any]:
     known = declarations(type(values))
     checked = {}
     for name, value in changes.items():
-        declaration = declaration_of(known, name)
+        declaration = declaration_of(known, name, value)
         if declaration.changes != "live":
             raise InvalidValue(name, value, "can't change during a run; start a new run")
         checked[name] = declaration.check(value)

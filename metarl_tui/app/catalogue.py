@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from metarl_tui.runs import summary as summaries
@@ -133,16 +135,23 @@ def age(created: float, now: float | None = None) -> str:
 
 
 def sparkline(points: Sequence[float], width: int) -> str:
-    """``points`` as blocks, at most ``width`` of them; what is not finite is blank."""
+    """``points`` as blocks, at most ``width`` of them; what is not finite is blank.
+
+    Of more points each block is the mean of its share; what never changed lies in the middle.
+    """
     if width <= 0 or not points:
         return ""
-    if len(points) > width:
-        picked = [points[math.ceil((index + 1) * len(points) / width) - 1] for index in range(width)]
-    else:
-        picked = list(points)
-    finite = [point for point in picked if math.isfinite(point)]
-    if not finite:
-        return " " * len(picked)
-    low, high = min(finite), max(finite)
-    scale = (len(_BLOCKS) - 1) / (high - low) if high > low and math.isfinite(high - low) else 0.0
-    return "".join(_BLOCKS[round((point - low) * scale)] if math.isfinite(point) else " " for point in picked)
+    count = min(width, len(points))
+    ends = [index * len(points) // count for index in range(count + 1)]
+    means = [_mean_of_finite(points[begin:end]) for begin, end in pairwise(ends)]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    if not (high > low and math.isfinite(high - low)):
+        return "".join(_BLOCKS[len(_BLOCKS) // 2] if math.isfinite(mean) else " " for mean in means)
+    scale = (len(_BLOCKS) - 1) / (high - low)
+    return "".join(_BLOCKS[round((mean - low) * scale)] if math.isfinite(mean) else " " for mean in means)
+
+
+def _mean_of_finite(points: Sequence[float]) -> float:
+    finite = [point for point in points if math.isfinite(point)]
+    return statistics.fmean(finite) if finite else math.nan

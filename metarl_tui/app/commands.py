@@ -30,6 +30,10 @@ class Command:
     priority: bool = False
     palette: bool = True
 
+    def key(self, *, ascii_only: bool) -> str:
+        """How people read its keys; arrows in ASCII would look like the keys < and >."""
+        return self.shown.replace("←→", "arrows").replace("◀ ▶", "arrows") if ascii_only else self.shown
+
 
 COMMANDS: tuple[Command, ...] = (
     Command("run", "pause", ("p",), "p", "pause", "pause training after this iteration, or let it go on", 1,
@@ -41,7 +45,7 @@ COMMANDS: tuple[Command, ...] = (
             "training"),
     Command("run", "save", ("s",), "s", "save", "save a checkpoint now", 8, "training"),
     Command("run", "fork", ("f",), "f", "fork",
-            "start a new run that leaves this one at the playhead; asks first", 13, "training"),
+            "start a new run that leaves this one at the playhead; asks first", 9, "training"),
     Command("run", "stop", ("Q",), "Q", "stop", "end training after this iteration; asks first", 7,
             "training"),
     Command("run", "play", ("space",), "space", "play tape", "let the tape play, or hold it", 3, "tape"),

@@ -92,7 +92,7 @@ def reply(record: Mapping[str, Any]) -> Reply:
         "pause": f"paused after iteration {after}",
         "resume": f"goes on with iteration {iteration}",
         "save": f"checkpoint of iteration {after} saved",
-        "stop": f"stopping after iteration {after}",
+        "stop": f"stopped after iteration {after}",
     }
     return Reply(said.get(action, clean(f"{action} applied at iteration {iteration}")), WELL, False)
 

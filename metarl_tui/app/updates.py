@@ -102,6 +102,8 @@ def _sent(row: ChangedRow, console: Console) -> str:
     """The changed cells of a row, each stretch behind a movement of the cursor."""
     y, x, strip, spans = row
     colours = console._color_system or ColorSystem.TRUECOLOR
+    if not isinstance(strip, CellStrip) and len(strip.text) != strip.cell_length:
+        spans = [(x, x + strip.cell_length)]  # a part might begin or end within a character
     parts: list[str] = []
     for start, end in spans:
         parts.append(f"\x1b[{y + 1};{start + 1}H")

@@ -170,7 +170,7 @@ def parse_changes(pairs: Iterable[str], *settings: object) -> dict[str, Value]:
         name = name.strip().lstrip("-").replace("-", "_")
         if not equals or not name:
             raise CommandError(f"{pair}: must be NAME=VALUE, as in clip_epsilon=0.1")
-        changes[name] = declaration_of(known, name).parse(text)
+        changes[name] = declaration_of(known, name, text).parse(text)
     return check_run_changes(changes, *settings)
 
 

@@ -101,7 +101,7 @@ def parse_fork_changes(pairs: Iterable[str], folder: RunFolder) -> dict[str, Val
         name = name.strip().lstrip("-").replace("-", "_")
         if not equals or not name:
             raise CommandError(f"{pair}: must be NAME=VALUE, as in num_envs=16")
-        declaration = declaration_of(known, name)
+        declaration = declaration_of(known, name, text)
         value = declaration.parse(text)
         if declaration.kind == "arguments" and isinstance(value, dict):
             before = changes.get(name, getattr(settings[0], name))

@@ -28,6 +28,8 @@ def screenshot(
     reference: str, file: Path, width: int, height: int, at: int | None, ascii: bool, runs_dir: Path
 ) -> int:
     """Draw the screen of RUN into FILE.svg."""
+    if file.suffix.lower() != ".svg":
+        raise CommandError(f"{shown(file)}: must end in .svg, the one kind of picture that is drawn")
     folder = find_run(runs_dir, reference)
     from metarl_tui.app.screenshot import screenshot as draw
 

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from metarl_tui.runs.files import RunError, reason, shown
@@ -74,7 +75,16 @@ def find_run(runs_dir: Path, reference: str) -> RunFolder:
     named = [run for run in runs if run.title == reference]
     if named:
         return _only(named, reference)
+    if members := group_members(runs, reference):
+        listed = ", ".join(_described(run) for run in members[:_MOST_SHOWN])
+        raise RunError(f"{clean(reference, 80)} is a group of {len(members)} runs; name one: {listed}")
     raise RunError(f"no run {clean(reference, 80)} in {shown(runs_dir)}; {_near(runs, reference)}")
+
+
+def group_members(runs: Iterable[RunFolder], name: str) -> list[RunFolder]:
+    """Those of ``runs`` that are of the group called ``name``, by seed."""
+    found = [folder for folder in runs if name and _group(folder) == name]
+    return sorted(found, key=lambda folder: (_seed(folder), folder.id))
 
 
 def means_id(run: RunFolder, reference: str) -> bool:
@@ -110,6 +120,18 @@ def _only(matches: list[RunFolder], reference: str) -> RunFolder:
 
 def _described(run: RunFolder) -> str:
     return run.id if run.title == run.short_id else f"{run.id} ({run.title})"
+
+
+def _group(folder: RunFolder) -> str:
+    try:
+        return folder.config.group
+    except RunError:
+        return ""
+
+
+def _seed(folder: RunFolder) -> int:
+    seed = folder.config.setup.get("seed")
+    return seed if isinstance(seed, int) else 0
 
 
 def _near(runs: list[RunFolder], reference: str) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-from metarl_tui.runs.find import LATEST, by_path, find_run, list_runs
+from metarl_tui.runs.find import LATEST, by_path, find_run, group_members, list_runs
 from metarl_tui.runs.folder import RunError, RunFolder
 from metarl_tui.text import clean
 
@@ -18,12 +17,7 @@ def find_group(runs_dir: Path, name: str) -> list[RunFolder]:
 
     Raises :class:`RunError` for a folder that can't be read.
     """
-    return _of_group(list_runs(runs_dir), name)
-
-
-def _of_group(runs: Iterable[RunFolder], name: str) -> list[RunFolder]:
-    found = [folder for folder in runs if name and _group(folder) == name]
-    return sorted(found, key=lambda folder: (_seed(folder), folder.id))
+    return group_members(list_runs(runs_dir), name)
 
 
 def find_runs(runs_dir: Path, reference: str) -> tuple[list[RunFolder], bool]:
@@ -38,7 +32,7 @@ def find_runs(runs_dir: Path, reference: str) -> tuple[list[RunFolder], bool]:
     is_id = any(name in (run.id, run.short_id) for run in runs)
     if not is_id and _DAY.match(name):  # no configuration is read for what names itself an id
         is_id = any(run.id.startswith(name) for run in runs)
-    members = [] if is_id else _of_group(runs, name)
+    members = [] if is_id else group_members(runs, name)
     if not members:
         return [find_run(runs_dir, reference)], False
     called_so = [run.id for run in runs if run.title == name]
@@ -48,15 +42,3 @@ def find_runs(runs_dir: Path, reference: str) -> tuple[list[RunFolder], bool]:
             f"{len(members)} runs; name the run by its id, the group's by theirs"
         )
     return members, True
-
-
-def _group(folder: RunFolder) -> str:
-    try:
-        return folder.config.group
-    except RunError:
-        return ""
-
-
-def _seed(folder: RunFolder) -> int:
-    seed = folder.config.setup.get("seed")
-    return seed if isinstance(seed, int) else 0

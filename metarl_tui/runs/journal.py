@@ -119,9 +119,9 @@ class Journal:
     def hold(self, iteration: int, values: dict[str, Any]) -> Record:
         """Keep a row of metrics for the next :meth:`append` or :meth:`flush`; to be called by one thread.
 
-        Rows that are written together cost a fraction of what each costs alone. What is returned has the
-        number 0 until it is written, and is then the record as a reader will see it. Raises
-        :class:`ValueError` or :class:`TypeError` for what is no row.
+        Rows that are written together cost a fraction of what each costs alone. What is returned gets its
+        number as it is written, and is then the record as a reader will see it. Raises :class:`ValueError`
+        or :class:`TypeError` for what is no row.
         """
         row: Record = {"seq": 0, "time": time.time(), "iteration": iteration, "kind": "metrics"}
         row["values"] = dict(values)

@@ -21,9 +21,10 @@ _LONGEST_TEXT = 2_000
 
 @dataclass
 class Summary:
-    """The newest state and values; ``done`` of ``total`` in ``unit``, ``best`` of the metric ``objective``.
+    """The newest state and values; ``done`` of ``total`` in ``unit``.
 
-    ``sparkline`` has at most ``MOST_POINTS`` values, ``updated`` is unix time.
+    ``best`` and ``latest`` are values of the metric ``objective``. ``sparkline`` has at most ``MOST_POINTS``
+    values, ``updated`` is unix time.
     """
 
     state: str

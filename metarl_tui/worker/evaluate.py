@@ -54,11 +54,13 @@ def learner_of(folder: RunFolder, at: int | None = None) -> Learner:
 
 def _play(folder: RunFolder, at: int | None, progress: Progress, *, episodes: int) -> dict[str, Any]:
     """PPO: episodes of the greedy policy, which begin as the run's own evaluations; nothing is learned."""
+    from trainers.devices import use_threads
     from trainers.load import load_policy
     from trainers.randomness import seed_for
 
     policy = load_policy(folder.path, at=at)
     _check_code(folder, policy.setup)
+    use_threads(policy.setup.threads)
     progress(f"playing {episodes} episodes")
     played = policy.evaluate(episodes, seed_for(policy.setup.seed, "evaluation"))
     return {

@@ -104,14 +104,16 @@ class Saver:
 
         The best so far is held until the next one is due, as a run may better itself many times a second.
         """
-        headline = values.get(self.entry.charts[0])
+        headline = next((values[key] for key in self.entry.charts if key in values), None)
         if headline is not None:
-            self.latest = headline
             self.sparkline.add(headline)
+        self._unchanged = None
         objective = values.get(self.entry.objective)
-        if objective is not None and self._is_best(objective):
-            self.best = objective
-            self._best = self.trainer.iteration, self._contents()
+        if objective is not None:
+            self.latest = objective
+            if self._is_best(objective):
+                self.best = objective
+                self._best = self.trainer.iteration, self._contents()
         return "automatic" if time.monotonic() >= self._due else None
 
     def save(self, reason: str) -> str:

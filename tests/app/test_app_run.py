@@ -358,6 +358,7 @@ async def test_ascii_only(tmp_path: Path, live: LiveRun) -> None:
         await pilot.pause()
         widgets = [line for line in lines(pilot) if "learning_rate" in line or "running" in line]
         assert all(line.isascii() for line in (*widgets, lines(pilot)[-1])), widgets
+        assert "arrows change" in lines(pilot)[-1]
 
 
 async def test_a_key_is_shown_without_waiting_for_the_next_frame(

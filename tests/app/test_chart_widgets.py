@@ -10,7 +10,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 
 from metarl_tui.app.widgets import chart_grid
-from metarl_tui.app.widgets.chart import Chart
+from metarl_tui.app.widgets.chart import Chart, Label, labels_placed
 from metarl_tui.app.widgets.chart_grid import ChartGrid
 from metarl_tui.app.widgets.tape_bar import TapeBar
 from metarl_tui.playhead import Playhead
@@ -304,3 +304,21 @@ async def test_labels_are_whole_and_charts_above_each_other_share_their_room() -
             assert len(set(labels)) == len(labels) >= 2
         for column in (charts[0::2], charts[1::2]):
             assert len({chart.label_room for chart in column}) == 1
+
+
+def test_a_label_stands_over_its_own_marker_and_over_no_other() -> None:
+    first, second = Label(30, ("ε .2→.1",), True), Label(60, ("ε .1→.2, epochs 6→3", "ε .1→.2 …"), True)
+    assert labels_placed([first, second], 10, 90) == [(51, second.texts[0]), (27, first.texts[0])]
+    # Too near to the other one and to the end for the whole: what there is room for says so.
+    near = first._replace(column=50)
+    assert labels_placed([near, second], 10, 66) == [(56, second.texts[1]), (47, near.texts[0])]
+    # Where the markers are neighbours each label goes to its own side.
+    beside = second._replace(column=31)
+    assert labels_placed([first, beside], 10, 90) == [(31, beside.texts[0]), (22, first.texts[0])]
+
+
+def test_what_training_does_not_hang_on_is_labelled_last() -> None:
+    pace, clip = Label(40, ("pace 16→off",), False), Label(30, ("ε .2→.1",), True)
+    assert labels_placed([clip, pace], 10, 90) == [(27, "ε .2→.1"), (40, "pace 16→off")]
+    assert labels_placed([clip, pace], 28, 36) == []
+    assert labels_placed([clip._replace(column=12), pace], 20, 90) == []

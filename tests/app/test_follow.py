@@ -132,8 +132,10 @@ async def test_the_journal_says_each_thing_once_and_nothing_at_length(
         assert "goes on: asked by ada@box" in told
         assert not any(f"{action} applied" in told for action in ("pause", "resume", "save", "stop"))
         assert told.count("checkpoint") == 1
-        assert sum("long long" in line for line in told.splitlines()) == 2
+        assert sum("long long" in line for line in told.splitlines()) == 4
         assert "…" in told
+        await pilot.resize_terminal(120, 36)
+        await until(pilot, lambda: text(pilot).partition("journal")[2].count("long long long long long") == 2)
 
 
 async def test_while_a_run_starts_again_it_can_not_be_started_twice(tmp_path: Path) -> None:

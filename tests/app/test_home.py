@@ -210,7 +210,8 @@ async def test_lost_runs_out_of_view_are_read_now_and_then_and_those_in_view_alw
 
 def test_sparkline_scales_and_skips_what_is_not_finite() -> None:
     assert sparkline([0, 1, 2], 10) == "▁▄▇"
-    assert sparkline([1, 1], 10) == "▁▁"
+    assert sparkline([1, 1], 10) == "▄▄"
+    assert sparkline([0, 9, 9, 9, 9, 9], 3) == "▁▇▇"
     assert sparkline([float("nan"), 0, float("inf"), 3], 10) == " ▁ ▇"
     assert len(sparkline(list(range(1000)), 24)) == 24
     assert sparkline([], 10) == sparkline([1.0], 0) == ""

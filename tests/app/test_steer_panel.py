@@ -71,6 +71,8 @@ async def test_what_can_not_be_is_not_sent(
         await pilot.press("e", *["down"] * downs, "enter", *typed, "enter")
         await until(pilot, lambda: said.split(":")[0] in text(pilot))
         assert not live.queued()
+        await pilot.press("escape")
+        await until(pilot, lambda: said.split(":")[0] not in text(pilot))
 
 
 async def test_escape_gives_up_an_edit_and_then_the_panel(tmp_path: Path, live: LiveRun) -> None:
@@ -110,3 +112,22 @@ async def test_schedule_is_marked_until_a_hand_takes_over(tmp_path: Path, live: 
         await until(pilot, lambda: "applied at iteration 61" in text(pilot))
         assert "↘" not in row(pilot, "learning_rate")
         assert "0.002" in row(pilot, "learning_rate")
+
+
+async def test_charts_make_room_for_the_panel_on_a_narrow_screen(tmp_path: Path, live: LiveRun) -> None:
+    async with app_on(tmp_path, live.folder).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "live" in text(pilot))
+        grid = pilot.app.screen.grid
+        whole = grid.region.right
+        await pilot.press("e")
+        await until(pilot, lambda: grid.region.right <= pilot.app.screen.side.region.x)
+        await pilot.press("escape")
+        await until(pilot, lambda: grid.region.right == whole)
+
+
+async def test_what_was_asked_is_whole_beside_a_long_value(tmp_path: Path, live: LiveRun) -> None:
+    async with app_on(tmp_path, live.folder).run_test(size=(120, 44)) as pilot:
+        await until(pilot, lambda: "running" in text(pilot) and "steer" in text(pilot))
+        await pilot.press("e", *["down"] * 4, *"1234567", "enter")
+        await until(pilot, lambda: live.queued())
+        await until(pilot, lambda: "⋯ 1234567" in row(pilot, "total_steps"))

@@ -79,7 +79,7 @@ def test_events_are_told_in_words(tape: Tape) -> None:
 
 
 def test_a_marker_has_a_short_label(tape: Tape) -> None:
-    assert [(marker.iteration, marker.label) for marker in tape.markers] == [(102, "ε .2→.1")]
+    assert [(marker.iteration, marker.labels[0]) for marker in tape.markers] == [(102, "ε .2→.1")]
 
 
 def test_requests_are_answered_by_id(tape: Tape) -> None:
@@ -187,7 +187,7 @@ def test_escape_sequences_never_reach_an_event() -> None:
         applied(1, **{"\x1b[2Jname": ["\x1b[1mx", "y"]}),
     ])  # fmt: skip
     assert all("\x1b" not in event.text and "\n" not in event.text for event in tape.events)
-    assert "\x1b" not in tape.markers[0].label
+    assert "\x1b" not in tape.markers[0].labels[0]
 
 
 def test_the_rate_is_the_median_duration(tape: Tape) -> None:

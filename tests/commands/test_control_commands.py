@@ -60,7 +60,7 @@ def test_long_iteration_is_said_with_its_usual_duration(invoke: Any, make_run: A
     ("pair", "message"),
     [
         ("gamma=1.2", "gamma = 1.2: must be a number from 0 to 1"),
-        ("gama=0.9", "gama = …: no such setting; did you mean gamma"),
+        ("gama=0.9", "gama = 0.9: no such setting; did you mean gamma"),
         ("minibatch_size=1000", "minibatch_size = 1000: must divide num_envs × rollout_steps"),
         ("env=Acrobot-v1", "env = Acrobot-v1: can't change during a run, only in a fork"),
         ("paused=true", "paused = true: can't change during a run; start a new run"),

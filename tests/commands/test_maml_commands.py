@@ -268,8 +268,9 @@ def test_training_in_a_pipe_says_what_it_needs_and_counts_in_iterations(invoke: 
     )
     assert running == "running"
     assert first.startswith("iteration 1  33%  ")
-    assert "finished: trained for 3 iterations" in text
-    last = text.splitlines()[-1]
+    *_, last, end = text.splitlines()
+    assert end.startswith("finished: trained for 3 iterations")
+    assert text.count("iteration 3  ") == 1
     assert last.startswith("iteration 3  100%  ")
     assert "  loss after adapting " in last
     assert last.endswith(" it/s")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,10 @@ from metarl_tui.runs.find import find_run, list_runs
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 
 
-def make(runs_dir: Path, folder: str, name: str = "") -> RunFolder:
+def make(runs_dir: Path, folder: str, name: str = "", **config: Any) -> RunFolder:
     path = runs_dir / folder
     path.mkdir(parents=True)
-    (path / "run.json").write_bytes(RunConfig(trainer="ppo", name=name, version="1").to_json())
+    (path / "run.json").write_bytes(RunConfig(trainer="ppo", name=name, version="1", **config).to_json())
     return RunFolder(path)
 
 
@@ -113,3 +114,13 @@ def test_listing_many_runs_reads_none_of_them(runs_dir: Path) -> None:
     assert len(list_runs(runs_dir)) == 1_000
     assert find_run(runs_dir, "0007").id.endswith("0007")
     assert time.perf_counter() - began < 1.0
+
+
+def test_a_group_is_no_run_and_its_runs_are_named(runs_dir: Path, three: list[RunFolder]) -> None:
+    for seed in (1, 2):
+        setup = {"seed": seed}
+        make(
+            runs_dir, f"20261122-15421{seed}-ppo-x-aaa{seed}", f"trio seed {seed}", group="trio", setup=setup
+        )
+    with pytest.raises(RunError, match=r"^trio is a group of 2 runs; name one: .*aaa1 .*aaa2 \("):
+        find_run(runs_dir, "trio")

@@ -2,7 +2,13 @@
 
 import pytest
 
-from trainers.declarations import Declaration, InvalidValue, declarations, make_settings
+from trainers.declarations import (
+    Declaration,
+    InvalidValue,
+    declaration_of,
+    declarations,
+    make_settings,
+)
 from trainers.hyperparameters import PPOHyperparameters, PPOSetup
 
 PPO = declarations(PPOHyperparameters)
@@ -84,3 +90,17 @@ def test_a_names_value_keeps_its_order():
     both = ("clip_epsilon", "learning_rate")
     assert make_settings(PPOHyperparameters, {"annealed": list(both)}).annealed == both
     assert Declaration("any", "names", (), "", choices=("a", "b")).check([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gama", "gama = 0.9: no such setting; did you mean gamma"),
+        ("ε", "ε = 0.9: no such setting; did you mean clip_epsilon?"),
+        ("qqqqqq", "qqqqqq = 0.9: no such setting"),
+    ],
+)
+def test_an_unknown_name_is_told_with_its_value_and_what_is_near(name, said):
+    with pytest.raises(InvalidValue) as refusal:
+        declaration_of(declarations(PPOHyperparameters), name, "0.9")
+    assert str(refusal.value).startswith(said)

@@ -1,6 +1,7 @@
 """Action distributions against torch.distributions; networks for every shape of observation."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -224,3 +225,24 @@ def test_a_copy_computes_and_learns_by_itself(copied):
             one.critic[-1].bias.add_(1)
             torch.testing.assert_close(one.value(observations), values + 1, rtol=1e-5, atol=1e-6)
             assert torch.equal(policy.value(observations), values)
+
+
+@pytest.mark.parametrize("broken", [math.inf, -3e38, math.nan])
+@pytest.mark.filterwarnings("error")
+def test_weights_that_are_not_numbers_any_more_are_told_by_nobody(broken):
+    policy = Policy(BoxSpec((3,), "float32", (-1.0,), (1.0,)), BoxSpec((2,), "float32", (-1.0,), (1.0,)))
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.fill_(broken)
+        policy.head.log_std.fill_(1e4)
+        observations = torch.full((4, 3), 1e30)
+        policy.act_by_hand(observations.numpy(), np.full((4, 2), 2.0, np.float32))
+        policy.value(observations)
+        policy.greedy(observations)
+
+
+def test_a_type_that_numpy_does_not_have_is_acted_in_by_pytorch():
+    observation, action = BoxSpec((3,), "float32", (-1.0,), (1.0,)), DiscreteSpec((2,), (0,), (), "int64")
+    policy = Policy(observation, action).to(torch.bfloat16)
+    assert policy.perceptrons is None
+    assert policy.to(torch.float32).perceptrons is not None

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from small_runs import MakeRun
 
-from metarl_tui.runs import checkpoints
+from metarl_tui.runs import checkpoints, summary
 from metarl_tui.runs.checkpoints import Contents
 from metarl_tui.worker.saving import Saver
 from trainers.hyperparameters import TRAINERS
@@ -48,6 +48,35 @@ def test_the_best_state_is_held_until_a_checkpoint_is_due(make_run: MakeRun) -> 
     saver.save("asked")
     assert [one["reason"] for one in records[2:]] == ["asked"]
     assert saver.best == 7.0
+
+
+def test_best_and_newest_are_of_the_objective_and_the_curve_of_the_first_chart_measured(
+    make_run: MakeRun,
+) -> None:
+    folder, trainer = make_run(), Counting()
+    saver = Saver(folder, cast(Trainer, trainer), TRAINERS["maml"], lambda *_, **__: None, dict)
+    for accuracy, loss in ((0.5, 0.9), (0.7, 0.4), (0.8, 0.6), (0.9, None)):
+        trainer.step()
+        held_out = {} if loss is None else {"meta_test/loss_post": loss}
+        saver.measured({"meta/accuracy_post": accuracy, "meta/loss_post": 7.0, **held_out})
+    saver.write_summary()
+    found = summary.read(folder)
+    assert found is not None
+    assert (found.objective, found.best, found.latest) == ("meta_test/loss_post", 0.4, 0.6)
+    assert found.sparkline == [0.5, 0.7, 0.8, 0.9]
+    regression = Saver(folder, cast(Trainer, trainer), TRAINERS["maml"], lambda *_, **__: None, dict)
+    regression.measured({"meta/loss_post": 7.0})
+    assert regression.sparkline.points == [7.0]
+
+
+def test_what_was_held_before_a_change_is_let_go_with_the_next_iteration(make_run: MakeRun) -> None:
+    trainer = Counting()
+    saver = Saver(make_run(), cast(Trainer, trainer), TRAINERS["ppo"], lambda *_, **__: None, dict)
+    saver.hold_unchanged()
+    assert saver._unchanged is not None
+    trainer.step()
+    saver.measured({})
+    assert saver._unchanged is None
 
 
 def test_where_a_fork_left_its_parent_is_never_thinned(make_run: MakeRun) -> None:

@@ -22,7 +22,7 @@ class Setup:
     threads: int = declare(
         "int",
         1,
-        "threads that torch may use; small networks gain nothing from a second",
+        "threads that PyTorch and NumPy may use; small networks gain nothing from a second",
         minimum=1,
         maximum=1024,
         changes="fork",

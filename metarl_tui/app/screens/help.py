@@ -14,7 +14,7 @@ from metarl_tui.app.screens.base import CommandScreen
 from metarl_tui.app.widgets.footer import KeysFooter
 from metarl_tui.app.widgets.rows import Row, Rows, fit, say, title
 
-_WIDEST = 76
+_WIDEST, _KEYS = 78, 13
 
 
 class HelpRows(Rows):
@@ -34,7 +34,9 @@ class HelpRows(Rows):
         rows: list[Row] = []
         for name, lines in self._groups:
             rows.append(title(name, width))
-            rows += [[say(fit(key, 11), ACCENT), say(fit(text, width - 11), TEXT)] for key, text in lines]
+            rows += [
+                [say(fit(key, _KEYS), ACCENT), say(fit(text, width - _KEYS), TEXT)] for key, text in lines
+            ]
             rows.append([])
         return rows
 
@@ -55,7 +57,7 @@ class HelpScreen(CommandScreen):
         places = ["run", "steer"] if self._about.place == "run" else [self._about.place]
         listed = [command for place in places for command in commands(place) if command.help]  # type: ignore[arg-type]
         groups = [
-            (name, [(command.shown, command.help) for command in group])
+            (name, [(command.key(ascii_only=ascii_only), command.help) for command in group])
             for name, group in groupby(listed, key=lambda command: command.group)
         ]
         groups.append(("everywhere", [("ctrl+p", "find a command by its name"), ("ctrl+c", "leave")]))
@@ -86,6 +88,6 @@ class _Heading(Rows):
             [
                 say("metarl-tui", ACCENT),
                 say("  keys", GREY),
-                say("   those that work now are in the footer", DIM),
+                say("   the footer has those that it has room for", DIM),
             ]
         ]

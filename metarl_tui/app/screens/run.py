@@ -50,7 +50,7 @@ class RunScreen(TrainingScreen):
     place = "run"
     CSS_PATH = "run.tcss"
     BINDINGS = bindings("run")
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-side")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-beside"), (100, "-side")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny"), (12, "-low"), (30, "-tall")]  # noqa: RUF012
 
     def __init__(self, folder: RunFolder, *, replay: bool = False, speed: float = 1.0) -> None:

@@ -141,6 +141,7 @@ class TrainingScreen(CommandScreen):
     def action_steer(self) -> None:
         self.to_newest()
         self.side.remove_class("-view").add_class("-open")
+        self.query_one("#body").add_class("-steered")
         self.panel.focus()
 
     def on_steer_panel_send(self, message: SteerPanel.Send) -> None:
@@ -156,6 +157,7 @@ class TrainingScreen(CommandScreen):
     def end_steering(self) -> None:
         """Leave the steer panel; what was laid over the charts goes away."""
         self.side.remove_class("-open", "-view")
+        self.query_one("#body").remove_class("-steered")
         if self.panel.has_focus:
             self.set_focus(None)
         self.answer.say("", DIM)

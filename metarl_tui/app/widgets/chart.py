@@ -52,6 +52,45 @@ class _Span(NamedTuple):
         return int((iteration - self.first) / self.per_dot) // 2
 
 
+class Label(NamedTuple):
+    """What was changed at a marker's ``column``; ``trains`` tells values that training hangs on."""
+
+    column: int
+    texts: tuple[str, ...]
+    """The whole of it, then shorter."""
+    trains: bool
+
+
+def labels_placed(labels: list[Label], first: int, end: int) -> list[tuple[int, str]]:
+    """Where on the title's row labels stand: each over its marker and over no other one's.
+
+    The newest come first; what training does not hang on only where all that it hangs on has its place.
+    """
+    placed: list[tuple[int, str]] = []
+    columns = {label.column for label in labels}
+    complete = True
+    for label in sorted(labels, key=lambda label: (label.trains, label.column), reverse=True):
+        if not (label.trains or complete):
+            break
+        places = (
+            (start, text)
+            for text in label.texts
+            for start in (
+                label.column - len(text) // 2,
+                label.column,
+                label.column - len(text) + 1,
+                label.column - len(text) - 1,  # a neighbour's begins at the next column
+            )
+            if first <= start <= end - len(text)
+            and (columns - {label.column}).isdisjoint(range(start, start + len(text)))
+            and all(start > had + len(other) + 1 or start + len(text) + 1 < had for had, other in placed)
+        )
+        found = next(places, None)
+        complete &= found is not None
+        placed += [found] if found is not None else []
+    return placed
+
+
 class Chart:
     """A dim band, a bright mean line, the newest value, and a mark wherever a person changed something.
 
@@ -208,14 +247,14 @@ class Chart:
             if span.first <= marker.iteration <= span.last:
                 column = left + span.cell(marker.iteration)
                 canvas.blank_run(column, 1, bottom, self._glyphs.steered, cells.STEERED)
-                labels.append((column, marker.label))
+                labels.append(Label(column, marker.labels, marker.trains))
         if not self._live and self._position >= span.first:
             column = left + span.cell(min(self._position, span.last))
             canvas.blank_run(column, 1, bottom, self._glyphs.playhead, cells.LABEL)
         self._title(canvas, labels)
 
-    def _title(self, canvas: Canvas, labels: list[tuple[int, str]]) -> None:
-        """The name to the left, the value to the right and between them the newest labels that fit."""
+    def _title(self, canvas: Canvas, labels: list[Label]) -> None:
+        """The name to the left, the value to the right and between them the labels that fit."""
         described = metric(self.key)
         value = self._tape.value_at(self.key, self._position) if self._tape is not None else None
         shown = "" if value is None else short_number(value)
@@ -227,13 +266,10 @@ class Chart:
         tone = cells.FAULT if value is not None and not np.isfinite(value) else cells.VALUE
         canvas.write(0, start_of_value, shown, tone)
         start_of_value = self._title_beside(canvas, free, start_of_value)
-        end = start_of_value - 2
-        for column, label in sorted(labels, reverse=True):
-            label = cells.in_ascii(label) if self.ascii else label
-            start = min(column - len(label) // 2, end - len(label))
-            if start >= free + 2 and start + len(label) > column - 2:
-                canvas.write(0, start, label, cells.STEERED)
-                end = start - 2
+        if self.ascii:
+            labels = [label._replace(texts=tuple(map(cells.in_ascii, label.texts))) for label in labels]
+        for start, text in labels_placed(labels, free + 2, start_of_value - 2):
+            canvas.write(0, start, text, cells.STEERED)
 
     def _title_beside(self, canvas: Canvas, free: int, end: int) -> int:
         """Left of the value the one that it is seen against: ``0.69 → 0.06``. The first column taken."""

@@ -29,8 +29,10 @@ class KeysFooter(Rows):
         chosen = list(self._commands)
         while chosen and self._length(chosen) > width:
             chosen.remove(max(chosen, key=lambda item: item[0].rank))
-        return [keys([(command.shown, label) for command, label in chosen], ACCENT)]
+        return [keys([(self._key(command), label) for command, label in chosen], ACCENT)]
 
-    @staticmethod
-    def _length(chosen: Sequence[tuple[Command, str]]) -> int:
-        return sum(len(command.shown) + len(label) + 3 for command, label in chosen) - 2
+    def _length(self, chosen: Sequence[tuple[Command, str]]) -> int:
+        return sum(len(self._key(command)) + len(label) + 3 for command, label in chosen) - 2
+
+    def _key(self, command: Command) -> str:
+        return command.key(ascii_only=self.ascii_only)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from metarl_tui.app.colours import ACCENT, BRIGHT, DIM, GREY, HAIRLINE, TEXT
+from metarl_tui.app.colours import ACCENT, ATTENTION, BRIGHT, BROKEN, DIM, GREY, HAIRLINE, TEXT
 from metarl_tui.app.moment import Moment
 from metarl_tui.app.widgets.rows import Row, Rows, fit, say, space, width_of
 from metarl_tui.text import clean, duration, short_number
 
 _SHORTEST_BAR, _LONGEST_BAR = 8, 41
+_LONGEST_WHY = 120
+_AMISS = (ATTENTION, BROKEN)
 _SEED, _NAME, _BAR, _LEFT, _SPEED, _PRODUCT, _SUBJECT, _WHY = range(1, 9)
 """Parts in the order in which they drop out."""
 
@@ -34,8 +36,11 @@ class Header(Rows):
 
 def header_row(moment: Moment, width: int) -> Row:
     """The header in ``width`` columns."""
-    for dropped in range(_WHY + 1):
-        left, middle, right = _parts(moment, dropped)
+    # Why something is amiss is worth more than what drops out; other words are whole where they fit.
+    tried = [(dropped, True) for dropped in range(_SUBJECT)] if moment.colour in _AMISS else []
+    tried += [(dropped, whole) for dropped in range(_WHY + 1) for whole in (True, False)]
+    for dropped, whole in tried:
+        left, middle, right = _parts(moment, dropped, whole)
         bar = moment.share is not None and dropped < _BAR
         needed = width_of(left) + width_of(middle) + width_of(right) + 3 * bool(left) + 3 * bool(right)
         if needed + (_SHORTEST_BAR + 3) * bar <= width:
@@ -43,7 +48,8 @@ def header_row(moment: Moment, width: int) -> Row:
     return [say(fit(f"{moment.state} {moment.iteration}", width), moment.colour)]
 
 
-def _parts(moment: Moment, dropped: int) -> tuple[Row, Row, Row]:
+def _parts(moment: Moment, dropped: int, whole: bool) -> tuple[Row, Row, Row]:
+    """What stands left, in the middle and right; name and reason ``whole``, or cut to a usual length."""
     left: Row = [say("metarl-tui  ", ACCENT)] if dropped < _PRODUCT else []
     if dropped < _SUBJECT:
         left += [
@@ -51,12 +57,13 @@ def _parts(moment: Moment, dropped: int) -> tuple[Row, Row, Row]:
             say(fit(moment.subject, min(len(moment.subject), 40)), TEXT),
         ]
     if moment.title and dropped < _NAME:
-        left += [say("  "), say(fit(moment.title, min(len(moment.title), 30)), GREY)]
+        left += [say("  "), say(fit(moment.title, min(len(moment.title), 60 if whole else 30)), GREY)]
     if moment.seed is not None and dropped < _SEED:
         left += [say(f"  seed {moment.seed}", DIM)]
     middle: Row = [say(f"{moment.sign} ", moment.colour), say(moment.state, moment.colour)]
     if moment.why:
-        longest = 60 if dropped < _BAR else 30 if dropped < _SUBJECT else 0
+        longest = _LONGEST_WHY if whole else 60 if dropped < _BAR else 30
+        longest *= dropped < _SUBJECT
         why = clean(moment.why)
         middle += [say(f": {fit(why, min(len(why), longest))}", moment.colour)] if longest else []
     of = f" of {moment.total}" if moment.total and not (moment.why and dropped >= _LEFT) else ""

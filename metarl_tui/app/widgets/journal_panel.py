@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from metarl_tui.events import Event
 
 _MOST_EVENTS = 80
+_USUAL_ROWS, _MOST_ROWS = 2, 4
 _STATUS_COLOURS = {"failed": BROKEN, "finished": WELL, "paused": ATTENTION, "running": GREY}
 
 
@@ -52,12 +53,17 @@ def lines_of(events: Sequence[Event]) -> list[Line]:
         if plain and event.text == "checkpoint":
             lines.pop()
         plain = event.text == "checkpoint"
-        lines.append(Line(event.iteration, event.text, event_colour(event.kind, event.record)))
+        place = len(lines)
+        if event.kind == "checkpoint":  # the best one is saved when the next one is due
+            while place and lines[place - 1].iteration > event.iteration:
+                place -= 1
+            plain &= place == len(lines)
+        lines.insert(place, Line(event.iteration, event.text, event_colour(event.kind, event.record)))
     return lines
 
 
 class JournalPanel(Rows):
-    """The newest lines that fit; a long one takes two rows."""
+    """The newest lines that fit; a long one takes two rows, more where all have room."""
 
     DEFAULT_CSS = """
     JournalPanel { width: 1fr; height: 1fr; }
@@ -74,16 +80,25 @@ class JournalPanel(Rows):
         self.redraw()
 
     def rows(self, width: int, height: int) -> list[Row]:
-        shown: list[Row] = []
-        digits = max((len(str(line.iteration)) for line in self._lines[-height:]), default=3)
+        newest = self._lines[-height:]
+        digits = max((len(str(line.iteration)) for line in newest), default=0)
         digits = max(digits, 3)
-        for line in reversed(self._lines):
-            parts = wrapped(line.text, width - digits - 2, 2)
-            block = [[say(f"{line.iteration:>{digits}}  ", line.colour), say(parts[0], line.colour)]]
-            block += [[say(" " * (digits + 2)), say(part, line.colour)] for part in parts[1:]]
+        for most in (_MOST_ROWS, _USUAL_ROWS):
+            blocks = [_block(line, digits, width, most) for line in newest]
+            if sum(map(len, blocks)) < height:
+                break
+        shown: list[Row] = []
+        for block in reversed(blocks):
             if len(shown) + len(block) > height - 1:
                 break
             shown[:0] = block
         if not shown:
             shown = [[say(fit("nothing yet", width).rstrip(), DIM)]]
-        return [title("journal", width, [say("l", DIM)] if self._has_log else None), *shown]
+        return [title("journal", width, [say("l log", DIM)] if self._has_log else None), *shown]
+
+
+def _block(line: Line, digits: int, width: int, most: int) -> list[Row]:
+    """The line in at most ``most`` rows, its iteration in front."""
+    first, *more = wrapped(line.text, width - digits - 2, most)
+    rows: list[Row] = [[say(f"{line.iteration:>{digits}}  ", line.colour), say(first, line.colour)]]
+    return rows + [[say(" " * (digits + 2)), say(part, line.colour)] for part in more]

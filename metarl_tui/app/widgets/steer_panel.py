@@ -84,6 +84,7 @@ class SteerPanel(Rows):
 
     def _choose(self, event: events.Key) -> bool:
         if event.key in ("up", "down"):
+            self._note = ("", DIM)
             self._send_now()
             self.steering.choose(_DIRECTIONS[event.key])
         elif event.key in ("left", "right"):
@@ -145,6 +146,8 @@ class SteerPanel(Rows):
 
     def on_blur(self) -> None:
         self.edited = None
+        if self._note[1] == BROKEN:  # it is about what was being typed here
+            self._note = ("", DIM)
         self._send_now()
         self.redraw()
 
@@ -185,7 +188,7 @@ class SteerPanel(Rows):
 
     def rows(self, width: int, height: int) -> list[Row]:
         name = "steer" if self.steerable else "settings"
-        note = wrapped(self._note[0], width - 4, 2) if self._note[0] else [""]
+        note = wrapped(self._note[0], width - 4, 4) if self._note[0] else [""]
         room = max(height - 1 - len(note), 1)
         first = self._first_shown(room)
         shown = self.steering.rows()[first : first + room]
@@ -222,6 +225,7 @@ class SteerPanel(Rows):
             return [say(f" {self.edited}", BRIGHT), say("▌", ACCENT), space(2)]
         if setting.waiting:
             text = f"{setting.value} ⋯ {setting.wanted}"
+            text = text if len(text) <= longest else f"⋯ {setting.wanted}"
             return [say(fit(text, min(len(text), longest)), ATTENTION), space(2)]
         colour = STEERED if setting.changed_by_hand else DIM if setting.value in ("off", "?") else TEXT
         value = setting.value if len(setting.value) <= longest else fit(setting.value, longest)
