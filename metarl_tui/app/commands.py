@@ -73,7 +73,7 @@ COMMANDS: tuple[Command, ...] = (
             "charts", palette=False),
     Command("run", "page(1)", ("right_square_bracket",), "", "", "", group="charts", palette=False),
     Command("run", "view", ("v",), "v", "view",
-            "the adaptation as a picture, then its loss or return by inner step, then neither", 5, "screen"),
+            "the adaptation as a picture, then by inner step, then neither", 5, "screen"),
     Command("run", "log", ("l",), "l", "log", "follow what the worker prints", 11, "screen"),
     Command("run", "help", ("question_mark",), "?", "help", "what the keys do", 6, "screen"),
     Command("run", "back", ("escape",), "esc", "back", "back to where you came from", 10, "screen"),

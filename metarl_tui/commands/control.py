@@ -170,7 +170,7 @@ def ask_each(
     lines: dict[RunFolder, tuple[bool, str]] = {}
     standings = {folder: observe(folder) for folder in members}
     if all(standing.state in OVER for standing in standings.values()):
-        return refuse(f"no run of {members[0].config.group} trains")
+        return refuse(f"no run of {members[0].config.group} is training")
     for folder in sorted(members, key=lambda folder: standings[folder].why != WAITS):
         standing = standings[folder]
         if standing.state in OVER:

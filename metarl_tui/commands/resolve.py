@@ -113,6 +113,8 @@ def check_name(name: str) -> str:
         raise InvalidValue(
             "name", shown, f"must be printable text on one line, at most {LONGEST_NAME} characters"
         )
+    if name.startswith("-"):
+        raise InvalidValue("name", name, "must not begin with -, as options do; choose another")
     if os.sep in name:
         raise InvalidValue("name", name, f"must be without {os.sep}, which stands for a path; choose another")
     if name == RESERVED_NAME:

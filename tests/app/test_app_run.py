@@ -58,7 +58,7 @@ async def test_stop_asks_first(tmp_path: Path, live: LiveRun) -> None:
     async with app_on(tmp_path, live.folder).run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "Q stop" in text(pilot))
         await pilot.press("Q")
-        await until(pilot, lambda: "Stop training k3f9 for good?" in text(pilot))
+        await until(pilot, lambda: "End the training of k3f9? It is saved first" in text(pilot))
         await pilot.press("n")
         await until(pilot, lambda: "Stop training" not in text(pilot))
         assert not live.queued()

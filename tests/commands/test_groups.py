@@ -84,7 +84,7 @@ def test_an_impossible_value_is_sent_to_none(invoke: Any, members: list[RunFolde
 def test_a_group_that_has_ended_is_told_how_it_goes_on(invoke: Any, make_run: Any) -> None:
     for seed in (1, 2):
         make_run(group=NAME, seed=seed)
-    assert invoke("stop", NAME).stderr == f"rejected: no run of {NAME} trains\n"
+    assert invoke("stop", NAME).stderr == f"rejected: no run of {NAME} is training\n"
     result = invoke("resume", NAME)
     assert result.exit_code == 1
     assert f"--seeds … --name {NAME} --resume auto goes on with those that ended" in result.stderr

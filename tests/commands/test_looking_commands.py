@@ -90,6 +90,13 @@ def test_plot_of_an_unknown_metric_names_the_nearest(invoke: Any, make_run: Any)
     assert "ep_rew_mean" in result.stderr
 
 
+def test_a_picture_of_another_kind_is_not_drawn(invoke: Any, make_run: Any, tmp_path: Path) -> None:
+    result = invoke("screenshot", make_run("finished").id, str(tmp_path / "run.png"))
+    assert result.exit_code == 2
+    assert "run.png: must end in .svg" in result.stderr
+    assert not (tmp_path / "run.png").exists()
+
+
 def test_log_is_cleaned(invoke: Any, make_run: Any) -> None:
     folder = make_run()
     folder.log.write_bytes(b"first\n\x1b[31mred\xff\nunfinished")

@@ -105,6 +105,7 @@ def test_flags_reach_the_runs_configuration(invoke: Any, trained: list[RunFolder
         (["--gama", "1"], "--gama: no such option; did you mean --gamma"),
         (["--gamma"], "--gamma: "),
         (["CartPole-v1"], "got unexpected extra argument"),
+        (["--name", "--help"], "name = --help: must not begin with -"),
         (["--name", "two\nlines\x1b[31m"], "name = two lines: must be printable text on one line"),
         (["--name", "latest"], "name = latest: is reserved"),
         (["--env-arg", "gravity"], "env_arg = gravity: must be KEY=VALUE"),

@@ -15,6 +15,13 @@ from metarl_tui.app.widgets.footer import KeysFooter
 from metarl_tui.app.widgets.rows import Row, Rows, fit, say, title
 
 _WIDEST, _KEYS = 78, 13
+_DRAWN = (
+    ("bright", "the mean of nearby iterations"),
+    ("dim", "from the lowest to the highest; where values are a → b, also a"),
+    ("violet", "what was changed by hand, and when"),
+    ("amber", "look here: asked for and not yet applied; on the tape a note"),
+    ("↘", "a value that follows its schedule"),
+)
 
 
 class HelpRows(Rows):
@@ -42,7 +49,7 @@ class HelpRows(Rows):
 
 
 class HelpScreen(CommandScreen):
-    """The keys of the screen that it was opened from, those that do nothing just now in grey."""
+    """The keys of the screen that it was opened from, and what the marks of a run's screen mean."""
 
     place = "help"
     CSS_PATH = "help.tcss"
@@ -60,6 +67,8 @@ class HelpScreen(CommandScreen):
             (name, [(command.key(ascii_only=ascii_only), command.help) for command in group])
             for name, group in groupby(listed, key=lambda command: command.group)
         ]
+        if self._about.place == "run":
+            groups.append(("what is drawn", list(_DRAWN)))
         groups.append(("everywhere", [("ctrl+p", "find a command by its name"), ("ctrl+c", "leave")]))
         yield _Heading(ascii_only=ascii_only)
         with VerticalScroll():

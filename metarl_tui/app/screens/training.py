@@ -95,7 +95,8 @@ class TrainingScreen(CommandScreen):
         self.request("save")
 
     def action_stop(self) -> None:
-        self.answer.ask(f"Stop training {self.folder.title} for good?", lambda: self.request("stop"))
+        question = f"End the training of {self.folder.title}? It is saved first"
+        self.answer.ask(question, lambda: self.request("stop"))
         self.show_keys()
 
     def action_fork(self) -> None:
@@ -124,7 +125,8 @@ class TrainingScreen(CommandScreen):
         return f"begun by somebody else, names its own code; {again} shows it and asks"
 
     def action_restart(self) -> None:
-        self.answer.ask(f"Train {self.folder.title} on from its newest checkpoint?", self._restart)
+        question = f"Resume the training of {self.folder.title} from its newest checkpoint?"
+        self.answer.ask(question, self._restart)
         self.show_keys()
 
     def _restart(self) -> None:

@@ -192,7 +192,10 @@ class SteerPanel(Rows):
         room = max(height - 1 - len(note), 1)
         first = self._first_shown(room)
         shown = self.steering.rows()[first : first + room]
-        rows = [title(name, width, [say("e", DIM)] if self.steerable else None)]
+        count = len(self.steering.declarations)
+        right = f"{first + 1}–{first + len(shown)} of {count}" if len(shown) < count else ""
+        right = "  ".join(word for word in (right, "e" if self.steerable else "") if word)
+        rows = [title(name, width, [say(right, DIM)] if right else None)]
         rows += [self._row(setting, first + index, width) for index, setting in enumerate(shown)]
         rows += [[say(f"    {line}", self._note[1])] for line in note]
         return rows
