@@ -80,18 +80,17 @@ class JournalPanel(Rows):
         self.redraw()
 
     def rows(self, width: int, height: int) -> list[Row]:
-        newest = self._lines[-height:]
-        digits = max((len(str(line.iteration)) for line in newest), default=0)
-        digits = max(digits, 3)
-        for most in (_MOST_ROWS, _USUAL_ROWS):
-            blocks = [_block(line, digits, width, most) for line in newest]
-            if sum(map(len, blocks)) < height:
-                break
+        digits = max((len(str(line.iteration)) for line in self._lines[-height:]), default=0)
         shown: list[Row] = []
-        for block in reversed(blocks):
-            if len(shown) + len(block) > height - 1:
-                break
-            shown[:0] = block
+        for most in (_MOST_ROWS, _USUAL_ROWS) if len(self._lines) < height else (_USUAL_ROWS,):
+            shown = []
+            for line in reversed(self._lines):
+                block = _block(line, max(digits, 3), width, most)
+                if len(shown) + len(block) > height - 1:
+                    break
+                shown[:0] = block
+            else:
+                break  # all have room
         if not shown:
             shown = [[say(fit("nothing yet", width).rstrip(), DIM)]]
         return [title("journal", width, [say("l log", DIM)] if self._has_log else None), *shown]
