@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metarl_tui.commands.common import (
 )
 from metarl_tui.commands.control import settings_of
 from metarl_tui.commands.resolve import check_name, check_text
-from metarl_tui.commands.resume import check_more_to_do
+from metarl_tui.commands.resume import BUDGETS, check_more_to_do
 from metarl_tui.commands.starting import Where, begin_new, check_name_is_free
 from metarl_tui.commands.trust import settle_trust, trust_option
 from metarl_tui.runs.find import find_run
@@ -77,6 +77,7 @@ def fork(
     standing = observe(folder)
     if standing.state == "finished" and (at is None or at >= standing.iteration):
         check_more_to_do(folder, standing, values, "fork")
+    _check_budget(plan.done, values)
     settle_trust(folder, trust)
     check_name_is_free(runs_dir, plan.config.name)
     for line in plan.remarks:
@@ -84,6 +85,14 @@ def fork(
     if detach and plan.start < forked_at(plan.config):
         hint(f"training forward from iteration {plan.start} to {forked_at(plan.config)}, as RUN did")
     return begin_new(lambda: plan.make(runs_dir).folder, where) or 0
+
+
+def _check_budget(done: int | None, values: Mapping[str, Value]) -> None:
+    """Raise :class:`CommandError` for a fork that would have nothing left to do."""
+    for name in BUDGETS:
+        asked = values.get(name)
+        if done is not None and isinstance(asked, int) and asked <= done:
+            raise CommandError(f"{name} = {asked}: must be more than the {done} done where the fork leaves")
 
 
 def parse_fork_changes(pairs: Iterable[str], folder: RunFolder) -> dict[str, Value]:

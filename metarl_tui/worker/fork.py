@@ -21,6 +21,7 @@ from metarl_tui.runs.files import reason, shown
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder, acquire_lock
 from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.options import RunOptions
+from metarl_tui.runs.records import is_count
 from metarl_tui.runs.trust import names_code
 from metarl_tui.worker.exact import History, changes_after, read_history, rows_that_count, why_inexact
 from metarl_tui.worker.forked import COMPLETE, forked_at, parent_rows
@@ -48,6 +49,14 @@ class Plan:
     contents: Contents | None
     remarks: tuple[str, ...]
     """What of the parent is not as it should be: damaged checkpoints, a folder that others may write."""
+
+    @property
+    def done(self) -> int | None:
+        """What the parent had done there of its budget; ``None`` where only training forward will tell."""
+        if "iterations" in self.config.hyperparameters:
+            return forked_at(self.config)
+        steps = self.contents.numbers.get("steps") if self.contents else None
+        return steps if self.start == forked_at(self.config) and is_count(steps) else None
 
     def make(self, runs_dir: Path) -> Fork:
         """Write the fork's folder into ``runs_dir``. Raises :class:`RunError` where that can't be."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from metarl_tui.launch import Launch
+from metarl_tui.runs import checkpoints
 from metarl_tui.runs.find import find_run, list_runs
 from metarl_tui.runs.folder import RunFolder
 from metarl_tui.runs.journal import Journal, JournalReader
@@ -79,6 +80,10 @@ def test_a_live_hand_steered_run_is_forked_and_both_are_trained_again(
     invoke("set", "parent", "pace=off")
     wait_for_end(parent)
     wait_for_end(child)
+    saved = checkpoints.listed(parent)[-2].iteration
+    nothing_left = invoke("fork", "parent", "--at", str(saved), "total_steps=64", "--no-ui")
+    assert nothing_left.exit_code == 2
+    assert re.search(r"total_steps = 64: must be more than the \d+ done", nothing_left.stderr)
     assert rows(child) == {number: row for number, row in rows(parent).items() if number > at}
     for folder in (parent, child):
         again = invoke("rerun", folder.short_id, "--json")

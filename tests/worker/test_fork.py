@@ -15,7 +15,7 @@ from metarl_tui.runs import checkpoints, requests
 from metarl_tui.runs.folder import RunConfig, RunError, RunFolder
 from metarl_tui.runs.journal import Journal
 from metarl_tui.runs.summary import read as read_summary
-from metarl_tui.worker.fork import make_fork
+from metarl_tui.worker.fork import make_fork, plan_fork
 from metarl_tui.worker.forked import parent_rows
 from metarl_tui.worker.loop import AskedAtStart
 from metarl_tui.worker.saving import Saver
@@ -56,6 +56,17 @@ def fork_at(parent: RunFolder, at: int | None = None, **changes: Any) -> RunFold
 
 def last(folder: RunFolder) -> int:
     return max(metrics(folder))
+
+
+def test_a_fork_knows_what_its_parent_had_done_of_its_budget(make_run: MakeRun, make_maml: MakeMAML) -> None:
+    parent = make_run()
+    train_saving(parent, 5)
+    steps = {row["iteration"]: row["values"]["time/steps"] for row in records(parent, "metrics")}
+    assert plan_fork(parent, 5).done == steps[5]
+    assert plan_fork(parent, 6).done is None  # only training forward from 5 will tell
+    few_shot = make_maml()
+    train_here(few_shot)
+    assert plan_fork(few_shot, 7).done == 7
 
 
 def keep_only(folder: RunFolder, *iterations: int) -> None:
