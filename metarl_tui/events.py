@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, TypeAlias
 
 from metarl_tui.runs.options import RunOptions
@@ -47,12 +47,12 @@ class Marker:
     changes: Mapping[str, tuple[Any, Any]]
     keeps_schedule: bool = False
 
-    @property
+    @cached_property
     def trains(self) -> bool:
         """Whether a hyperparameter was changed, not just an option such as the pace."""
         return not self.changes.keys() <= declarations(RunOptions).keys()
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """All changes as short as can be, ``ε .2→.1, epochs 6→3``; where there are more, then only one."""
         first, *more = (

@@ -116,7 +116,10 @@ class _Report:
                     self.introduce()
                 elif self.started and not (self._goes_forward and record["state"] == "failed"):
                     self._goes_forward &= record["state"] == "starting"
-                    (self.ended if record["state"] in ENDED else self.say)(_status(record))
+                    if record["state"] in ENDED:
+                        self.ended(record)
+                    else:
+                        self.say(_status(record))
             case "note":
                 self.say(f"iteration {record['iteration']}: {clean(record['text'])}")
             case "control":
@@ -158,9 +161,9 @@ class _Report:
     def say(self, line: str) -> None:
         print(line, file=self.out, flush=True)
 
-    def ended(self, line: str) -> None:
+    def ended(self, record: dict[str, Any]) -> None:
         """Say how the run has ended."""
-        self.say(line)
+        self.say(_status(record))
 
     def close(self) -> None:
         """Leave the terminal as it was, with all said that there is to say."""
@@ -194,10 +197,10 @@ class _InPipe(_Report):
         self._next = time.monotonic() + LINE_SECONDS
         self._say_newest()
 
-    def ended(self, line: str) -> None:
+    def ended(self, record: dict[str, Any]) -> None:
         if self.iteration > self._said:
             self._say_newest()
-        self.say(line)
+        super().ended(record)
 
     def _say_newest(self) -> None:
         self._said = self.iteration
@@ -213,7 +216,7 @@ class _OnTerminal(_Report):
         self._next = 0.0
         self._began = time.monotonic()
         self._from: float | None = None
-        self._ended = ""
+        self._ended: dict[str, Any] | None = None
         live.start()
 
     def introduce(self) -> None:
@@ -231,9 +234,9 @@ class _OnTerminal(_Report):
     def say(self, line: str) -> None:
         self._live.console.print(Text(line), highlight=False)
 
-    def ended(self, line: str) -> None:
-        self._ended = line
-        self.say(line)
+    def ended(self, record: dict[str, Any]) -> None:
+        self._ended = record
+        super().ended(record)
 
     def close(self) -> None:
         self._live.stop()
@@ -249,10 +252,11 @@ class _OnTerminal(_Report):
         width, colour = console.width, console.color_system is not None and not console.no_color
         charts = summary_charts(tape, list(self.entry.charts[:4]), width, colour=colour)
         print(charts, file=self.out)
-        if self._ended:  # once more, below the charts, which may fill the screen
-            self.say(self._ended)
-        may_go_on = self._ended and not self._ended.startswith("finished")
-        again = f"   metarl-tui resume {self.folder.short_id}" if may_go_on else ""
+        again = ""
+        if self._ended:  # said once more, below the charts, which may fill the screen
+            self.say(_status(self._ended))
+            if self._ended["state"] != "finished":
+                again = f"   metarl-tui resume {self.folder.short_id}"
         self.say(f"metarl-tui replay {self.folder.short_id}{again}")
 
     def _line(self) -> Table:

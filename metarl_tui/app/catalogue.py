@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -154,4 +153,4 @@ def sparkline(points: Sequence[float], width: int) -> str:
 
 def _mean_of_finite(points: Sequence[float]) -> float:
     finite = [point for point in points if math.isfinite(point)]
-    return statistics.fmean(finite) if finite else math.nan
+    return sum(point / len(finite) for point in finite) if finite else math.nan

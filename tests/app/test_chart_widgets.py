@@ -317,6 +317,11 @@ def test_a_label_stands_over_its_own_marker_and_over_no_other() -> None:
     assert labels_placed([first, beside], 10, 90) == [(31, beside.texts[0]), (22, first.texts[0])]
 
 
+def test_of_many_changes_in_one_column_the_newest_is_labelled() -> None:
+    many = [Label(30, (f"ε .{number}→.1",), True) for number in range(1, 9)]
+    assert labels_placed([*many, Label(30, ("pace 16→off",), False)], 10, 90) == [(27, "ε .8→.1")]
+
+
 def test_what_training_does_not_hang_on_is_labelled_last() -> None:
     pace, clip = Label(40, ("pace 16→off",), False), Label(30, ("ε .2→.1",), True)
     assert labels_placed([clip, pace], 10, 90) == [(27, "ε .2→.1"), (40, "pace 16→off")]

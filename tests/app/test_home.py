@@ -212,6 +212,7 @@ def test_sparkline_scales_and_skips_what_is_not_finite() -> None:
     assert sparkline([0, 1, 2], 10) == "▁▄▇"
     assert sparkline([1, 1], 10) == "▄▄"
     assert sparkline([0, 9, 9, 9, 9, 9], 3) == "▁▇▇"
+    assert sparkline([1.7e308] * 6 + [-1.7e308] * 6, 2) == "▄▄"
     assert sparkline([float("nan"), 0, float("inf"), 3], 10) == " ▁ ▇"
     assert len(sparkline(list(range(1000)), 24)) == 24
     assert sparkline([], 10) == sparkline([1.0], 0) == ""

@@ -164,10 +164,15 @@ async def test_lies_over_the_charts_on_a_narrow_screen(tmp_path: Path) -> None:
     async with app_on(tmp_path, folder).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "v view" in lines(pilot)[-1])
         assert "held-out task" not in text(pilot)
+        screen = pilot.app.screen
+        whole = screen.grid.region.right
+        screen.body.add_class("-open")  # a steer panel that lies there without the focus gives way
         await pilot.press("v")
         await until(pilot, lambda: "held-out task" in text(pilot))
+        await until(pilot, lambda: screen.grid.region.right <= screen.side.region.x)
         await pilot.press("escape")
         await until(pilot, lambda: "held-out task" not in text(pilot))
+        await until(pilot, lambda: screen.grid.region.right == whole)
 
 
 async def test_says_when_a_picture_cannot_be_drawn(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from small_runs import (
 
 from metarl_tui.runs import checkpoints, process, requests
 from metarl_tui.runs.folder import RunError
+from metarl_tui.worker.evaluate import evaluate_checkpoint
 from metarl_tui.worker.loop import AskedAtStart
 
 
@@ -184,6 +185,15 @@ def test_a_whole_checkpoint_that_lacks_something_is_refused_in_words(make_run: M
     assert refused.startswith(f"checkpoint {checkpoint.path.name} does not fit")
     assert f"it has no '{part}'" in refused
     assert "move its folder away" in refused
+
+
+def test_evaluation_takes_the_threads_of_the_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    train_here(run)
+    taken: list[int] = []
+    monkeypatch.setattr("trainers.devices.use_threads", taken.append)
+    evaluate_checkpoint(run, {"episodes": 1}, None, lambda _: None)
+    assert taken == [1]
 
 
 def test_a_faster_pace_does_not_wait_for_the_slow_one(make_run: MakeRun) -> None:

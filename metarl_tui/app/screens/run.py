@@ -106,7 +106,7 @@ class RunScreen(TrainingScreen):
 
     def _arrange(self) -> None:
         """Share the side panel's height between its parts, and the tape's row with its words."""
-        room = self.query_one("#body").size.height - _JOURNAL_ROWS
+        room = self.body.size.height - _JOURNAL_ROWS
         if self.has_class("-side"):
             wanted = self.pictures.rows_wanted(self.side.content_size.width) if self.pictures else 0
             fits = 0 < wanted < room - _FEWEST_SETTINGS
@@ -348,13 +348,13 @@ class RunScreen(TrainingScreen):
         if self.pictures is None:
             return
         beside = self.has_class("-side")
-        if beside or self.side.has_class("-view"):
+        if beside or self.body.has_class("-view"):
             self.pictures.turn()
         elif self.panel.has_focus:
             self.end_steering()
         if not beside:
-            self.side.set_class(self.pictures.shown is not None, "-view")
-            self.side.remove_class("-open")
+            self.body.set_class(self.pictures.shown is not None, "-view")
+            self.body.remove_class("-open")
             if self.pictures.shown is None:
                 self.pictures.turn()
         self._arrange()

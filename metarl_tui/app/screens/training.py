@@ -55,9 +55,14 @@ class TrainingScreen(CommandScreen):
         return self.query_one("#side")
 
     @property
+    def body(self) -> Widget:
+        """Charts and panels; its classes say which panel a narrow screen shows over the charts."""
+        return self.query_one("#body")
+
+    @property
     def laid_over(self) -> bool:
         """Whether the steer panel or a picture lies over the charts."""
-        return bool(self.side.classes & {"-open", "-view"}) and not self.has_class("-side")
+        return bool(self.body.classes & {"-open", "-view"}) and not self.has_class("-side")
 
     def without_path(self, error: Exception) -> str:
         """What went wrong, in one line that has room for it: which run it is can be seen."""
@@ -142,8 +147,7 @@ class TrainingScreen(CommandScreen):
 
     def action_steer(self) -> None:
         self.to_newest()
-        self.side.remove_class("-view").add_class("-open")
-        self.query_one("#body").add_class("-steered")
+        self.body.remove_class("-view").add_class("-open")
         self.panel.focus()
 
     def on_steer_panel_send(self, message: SteerPanel.Send) -> None:
@@ -158,8 +162,7 @@ class TrainingScreen(CommandScreen):
 
     def end_steering(self) -> None:
         """Leave the steer panel; what was laid over the charts goes away."""
-        self.side.remove_class("-open", "-view")
-        self.query_one("#body").remove_class("-steered")
+        self.body.remove_class("-open", "-view")
         if self.panel.has_focus:
             self.set_focus(None)
         self.answer.say("", DIM)

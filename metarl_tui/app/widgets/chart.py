@@ -67,11 +67,13 @@ def labels_placed(labels: list[Label], first: int, end: int) -> list[tuple[int, 
     The newest come first; what training does not hang on only where all that it hangs on has its place.
     """
     placed: list[tuple[int, str]] = []
-    columns = {label.column for label in labels}
+    # Of markers in one column the newest is labelled, however often something was changed there.
+    by_column = {label.column: label for label in sorted(labels, key=lambda label: label.trains)}
     complete = True
-    for label in sorted(labels, key=lambda label: (label.trains, label.column), reverse=True):
+    for label in sorted(by_column.values(), key=lambda label: (label.trains, label.column), reverse=True):
         if not (label.trains or complete):
             break
+        others = by_column.keys() - {label.column}
         places = (
             (start, text)
             for text in label.texts
@@ -82,7 +84,7 @@ def labels_placed(labels: list[Label], first: int, end: int) -> list[tuple[int, 
                 label.column - len(text) - 1,  # a neighbour's begins at the next column
             )
             if first <= start <= end - len(text)
-            and (columns - {label.column}).isdisjoint(range(start, start + len(text)))
+            and others.isdisjoint(range(start, start + len(text)))
             and all(start > had + len(other) + 1 or start + len(text) + 1 < had for had, other in placed)
         )
         found = next(places, None)
